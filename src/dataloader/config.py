@@ -1,0 +1,201 @@
+"""Settings: the only reader of the environment, validated once at the start."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from dataloader.exceptions import SettingsError
+
+NAME_PATTERN = r"[a-z0-9_.-]{1,63}"
+"""What queues and tasks may be called."""
+
+_SCHEMA_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_HEARTBEATS_PER_LEASE = 4
+
+
+class QueueWorkers(BaseModel):
+    """How many jobs of one queue this process runs at a time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queue: Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 4
+
+
+def _parse_workers(value: object) -> object:
+    """Turn the text of WORKERS_JSON into objects."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'is not JSON ({error}); expected a list like [{{"queue": "load.cbr", "concurrency": 2}}]') from None
+
+
+def _split_names(value: object) -> object:
+    """Turn a comma-separated text into names."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _none_if_blank(value: object) -> object:
+    """Read an empty variable as one that is not set."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Blankable = BeforeValidator(_none_if_blank)
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Every setting of a process, under the name of its environment variable in lower case."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    app_host: Annotated[str | None, Blankable] = None
+    app_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
+    debug: bool = False
+    local: bool = False
+
+    pg_host: Annotated[str | None, Blankable] = None
+    pg_port: Annotated[int, Field(ge=1, le=65_535)] = 5432
+    pg_user: str = "postgres"
+    pg_password: SecretStr = SecretStr("")
+    pg_database: str = "dataloader"
+    pg_schema: str = "public"
+    pg_pool_size: Annotated[int, Field(ge=1, le=1_000)] = 10
+    pg_max_overflow: Annotated[int, Field(ge=0, le=1_000)] = 10
+    pg_pool_recycle: Annotated[int, Field(ge=-1)] = 1_800
+    dl_db_dsn: Annotated[SecretStr | None, Blankable] = None
+    dl_listen_dsn: Annotated[SecretStr | None, Blankable] = None
+    dl_pg_statement_cache: Annotated[int, Field(ge=0, le=10_000)] = 100
+    dl_auto_migrate: bool = False
+
+    workers_json: Annotated[tuple[QueueWorkers, ...] | None, NoDecode, BeforeValidator(_parse_workers)] = None
+    dl_pipelines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
+    dl_heartbeat_sec: Seconds = 10
+    dl_default_lease_ttl_sec: Seconds = 60
+    dl_reaper_period_sec: Seconds = 10
+    dl_claim_backoff_sec: Seconds = 15
+    dl_poll_sec: Annotated[float, Field(gt=0, le=60)] = 1
+    dl_cancel_grace_sec: Seconds = 10
+    dl_shutdown_grace_sec: Seconds = 25
+    dl_retention_days: Annotated[float, Field(gt=0, le=36_500)] = 30
+
+    dl_data_dir: Path = Path(".dataloader")
+    dl_pg_bindir: Annotated[Path | None, Blankable] = None
+    dl_allow_anonymous: bool = False
+    dl_cbr_base_url: str = "https://www.cbr.ru"
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_path: Annotated[Path | None, Blankable] = None
+    log_file_name: str = "app.log"
+    metric_path: Annotated[Path | None, Blankable] = None
+    metric_file_name: str = "metric.log"
+    audit_log_path: Annotated[Path | None, Blankable] = None
+    audit_log_file_name: str = "audit.log"
+
+    @field_validator("pg_schema")
+    @classmethod
+    def _check_schema(cls, value: str) -> str:
+        if not _SCHEMA_PATTERN.fullmatch(value) or value.startswith("pg_"):
+            raise ValueError("is not a plain lower-case schema name of at most 48 characters outside pg_*")
+        return value
+
+    @field_validator("dl_db_dsn", "dl_listen_dsn")
+    @classmethod
+    def _check_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or value.get_secret_value() == "none":
+            return value
+        if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+            raise ValueError("must be a URI like postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("dl_cbr_base_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise ValueError("must be an http or https URL")
+        return value.rstrip("/")
+
+    @field_validator("workers_json")
+    @classmethod
+    def _check_workers(cls, value: tuple[QueueWorkers, ...] | None) -> tuple[QueueWorkers, ...] | None:
+        names = [worker.queue for worker in value or ()]
+        if len(names) != len(set(names)):
+            raise ValueError("names a queue twice")
+        return value
+
+    @field_validator("log_file_name", "metric_file_name", "audit_log_file_name")
+    @classmethod
+    def _check_file_name(cls, value: str) -> str:
+        if not value or Path(value).name != value:
+            raise ValueError("must be a file name without a directory")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.dl_default_lease_ttl_sec < _HEARTBEATS_PER_LEASE * self.dl_heartbeat_sec:
+            raise ValueError(
+                f"DL_DEFAULT_LEASE_TTL_SEC ({self.dl_default_lease_ttl_sec:g}) must be at least {_HEARTBEATS_PER_LEASE} times "
+                f"DL_HEARTBEAT_SEC ({self.dl_heartbeat_sec:g}), or a short hiccup costs a running job its lease"
+            )
+        if not is_loopback(self.host) and not self.dl_allow_anonymous:
+            raise ValueError(
+                f"APP_HOST={self.host} would listen beyond this machine without authentication; "
+                "keep 127.0.0.1, or set DL_ALLOW_ANONYMOUS=true if the network in front of it is trusted"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        """Address the API listens on."""
+        return self.app_host or "127.0.0.1"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether a database is configured."""
+        return self.dl_db_dsn is not None or self.pg_host is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment and `.env`; `overrides` win and are named like the fields.
+
+    Raises:
+        SettingsError: One sentence that names the variable and the reason.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentences(error))) from None
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    return [_sentence(item["loc"], item["msg"].removeprefix("Value error, ")) for item in error.errors()]
+
+
+def _sentence(loc: tuple[int | str, ...], message: str) -> str:
+    if not loc:
+        return message
+    where = ".".join(str(part) for part in loc[1:])
+    return f"{str(loc[0]).upper()}{f' (at {where})' if where else ''}: {message[:1].lower()}{message[1:]}"
