@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from dataloader.exceptions import SettingsError
@@ -39,7 +48,9 @@ def _parse_workers(value: object) -> object:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'is not JSON ({error}); expected a list like [{{"queue": "load.cbr", "concurrency": 2}}]') from None
+        raise ValueError(
+            f'is not JSON ({error}); expected a list like [{{"queue": "load.cbr", "concurrency": 2}}]'
+        ) from None
 
 
 def _split_names(value: object) -> object:
@@ -59,7 +70,9 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 class Settings(BaseSettings):
     """Every setting of a process, under the name of its environment variable in lower case."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     app_host: Annotated[str | None, Blankable] = None
     app_port: Annotated[int, Field(ge=0, le=65_535)] = 8081
@@ -147,7 +160,7 @@ class Settings(BaseSettings):
     def _check_together(self) -> Self:
         if self.dl_default_lease_ttl_sec < _HEARTBEATS_PER_LEASE * self.dl_heartbeat_sec:
             raise ValueError(
-                f"DL_DEFAULT_LEASE_TTL_SEC ({self.dl_default_lease_ttl_sec:g}) must be at least {_HEARTBEATS_PER_LEASE} times "
+                f"DL_DEFAULT_LEASE_TTL_SEC ({self.dl_default_lease_ttl_sec:g}) must be at least {_HEARTBEATS_PER_LEASE} x "
                 f"DL_HEARTBEAT_SEC ({self.dl_heartbeat_sec:g}), or a short hiccup costs a running job its lease"
             )
         if not is_loopback(self.host) and not self.dl_allow_anonymous:

@@ -1,0 +1,43 @@
+"""`dataloader migrate`: brings the schema to this version, or prints it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+from typer import Option, Typer
+
+from dataloader.cli.options import Embedded, command, configure
+from dataloader.cli.roles import require_database
+from dataloader.cli.screen import out
+from dataloader.config import Settings, load_settings
+from dataloader.storage.migrate import head_version, migrate, render_ddl
+
+Sql = Annotated[bool, Option("--sql", help="Print the whole schema as SQL and change nothing.")]
+Schema = Annotated[str | None, Option("--schema", help="Schema of the tables instead of PG_SCHEMA.", show_default=False)]
+
+
+def register_migrate(app: Typer) -> None:
+    """Enter the command."""
+    examples = ("dataloader migrate", "dataloader migrate --embedded", "dataloader migrate --sql --schema etl > ddl.sql")
+    command(app, "migrate", examples=examples)(migrate_schema)
+
+
+async def migrate_schema(*, sql: Sql = False, schema: Schema = None, embedded: Embedded = False) -> None:
+    """Create or upgrade the schema in the database; any number of processes may try at once."""
+    overrides = {} if schema is None else {"pg_schema": schema}
+    if sql:
+        sys.stdout.write(render_ddl(load_settings(**overrides).pg_schema))
+        return
+    settings, server = configure(embedded=embedded, **overrides)
+    require_database(settings)
+    async with AsyncExitStack() as stack:
+        if server is not None:
+            await stack.enter_async_context(server)
+        await migrate(settings)
+    _report(settings)
+
+
+def _report(settings: Settings) -> None:
+    out().print(f"Schema {settings.pg_schema} is at version {head_version()}.")

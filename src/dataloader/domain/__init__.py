@@ -1,0 +1,3 @@
+"""The rules of jobs, free of I/O: states, outcomes, retry policies, progress."""
+
+from __future__ import annotations

@@ -1,0 +1,135 @@
+"""Initialises and launches the server. Everything here blocks; the caller holds the start lock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from dataloader.embedded.accounts import Account, server_account
+from dataloader.embedded.binaries import Binaries, find_binaries, private_copy
+from dataloader.embedded.errors import EmbeddedServerError
+from dataloader.embedded.home import Home
+from dataloader.embedded.locks import FileLock
+from dataloader.embedded.processes import StrPath, detached, kill_remains, postmaster, run
+
+_COPIES = Path("/var/lib/dataloader")
+_OWN_DIRECTORY = Path("/proc/self/cwd")
+_DEFAULTS = {"max_connections": "200", "shared_buffers": "128MB", "jit": "off", "timezone": "UTC"}
+
+
+class Cluster:
+    """The data of one home and the programs that serve them.
+
+    Args:
+        home: Where the data lie.
+        bindir: Where the programs are; None to look for them.
+        settings: Server settings by name, over the defaults.
+    """
+
+    def __init__(self, home: Home, *, bindir: Path | None, settings: Mapping[str, str]) -> None:
+        self._home = home
+        self._bindir = bindir
+        self._settings = _DEFAULTS | dict(settings)
+
+    def launch(self) -> bool:
+        """Start the server, after initdb if there are no data; return False while processes of an earlier one live.
+
+        Of a server without a postmaster they are killed here; a living one may still be starting or stopping.
+
+        Raises:
+            EmbeddedServerError: There are no programs, or they failed.
+        """
+        lock = FileLock(self._home.server_lock)
+        try:
+            if lock.try_exclusive():
+                self._launch(lock)
+                return True
+            if postmaster(self._home) is None:
+                kill_remains(self._home)
+        except OSError as error:
+            raise EmbeddedServerError(f"PostgreSQL cannot be started in {self._home.root}: {error}") from error
+        finally:
+            lock.leave_to_children()
+        return False
+
+    def _launch(self, lock: FileLock) -> None:
+        account = server_account(self._home.cluster)
+        binaries = find_binaries(self._bindir, major=self._major())
+        if account and not binaries.work_for(account):
+            binaries = private_copy(binaries, _COPIES)
+        if not self._home.cluster.exists():
+            self._initialise(binaries, account, lock)
+        self._remove_stale_files()
+        self._serve(binaries, account, lock)
+
+    def _major(self) -> int | None:
+        """Return the version that wrote the data, None if there are none."""
+        version = self._home.cluster / "PG_VERSION"
+        return int(version.read_text()) if version.exists() else None
+
+    def _initialise(self, binaries: Binaries, account: Account | None, lock: FileLock) -> None:
+        """Run initdb beside the final place and rename the result: killed on the way it leaves nothing like data."""
+        new = self._home.unfinished_cluster
+        if new.exists():
+            shutil.rmtree(new)
+        new.mkdir(mode=0o700)
+        if account:
+            account.give(new)
+        command: list[StrPath] = [binaries.bindir / "initdb", "-D", _path_for(account, binaries, new)]
+        done = run([*command, *self._options(binaries)], account=account, cwd=new, inherit=[lock])
+        if done.returncode:
+            raise EmbeddedServerError(
+                f"initdb failed in {self._home.root} (exit code {done.returncode}): {done.stdout[-2000:].strip()}"
+            )
+        new.rename(self._home.cluster)
+        _sync_directory(self._home.root)
+
+    def _options(self, binaries: Binaries) -> list[str]:
+        """Return options of initdb; the locale is one that every system has."""
+        options = ["-U", "postgres", "--encoding=UTF8", "--no-locale", "--auth-local=trust", "--auth-host=reject"]
+        if binaries.major >= 17:
+            options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        if self._settings.get("fsync") == "off":
+            options += ["--no-sync"]
+        return [*options, "--data-checksums"]
+
+    def _remove_stale_files(self) -> None:
+        """Remove what names a dead server: PostgreSQL would believe it if the pid is in use again."""
+        if process := postmaster(self._home):
+            raise EmbeddedServerError(
+                f"process {process.pid} serves {self._home.cluster}, started by somebody else; stop it first"
+            )
+        (self._home.cluster / "postmaster.pid").unlink(missing_ok=True)
+        self._home.remove_sockets()
+
+    def _serve(self, binaries: Binaries, account: Account | None, lock: FileLock) -> None:
+        cluster, sockets = self._home.cluster, self._home.socket_dir
+        fixed = {
+            "listen_addresses": "",
+            "unix_socket_directories": "." if sockets == cluster else str(sockets),
+            "unix_socket_permissions": "0700",
+            "cluster_name": self._home.mark,
+        }
+        options = [f"--{name}={value}" for name, value in {**self._settings, **fixed}.items()]
+        command: list[StrPath] = [binaries.bindir / "postgres", "-D", _path_for(account, binaries, cluster), *options]
+        with self._home.open_log() as log:
+            run(detached(command), account=account, cwd=cluster, output=log, inherit=[lock])
+
+
+def _path_for(account: Account | None, binaries: Binaries, directory: Path) -> Path:
+    """Return the path by which PostgreSQL, started in `directory`, reaches it.
+
+    Another account may have no way into the directories above, which stay closed: through this link it needs none.
+    Before version 16 the programs looked up their working directory and could not use it.
+    """
+    return _OWN_DIRECTORY if account and binaries.major >= 16 and _OWN_DIRECTORY.exists() else directory
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

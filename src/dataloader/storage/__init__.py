@@ -1,0 +1,3 @@
+"""Everything that speaks to the service's own PostgreSQL."""
+
+from __future__ import annotations

@@ -1,0 +1,219 @@
+"""Connections to the service's own PostgreSQL: how one is opened, when it counts as gone, what each purpose gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from dataloader.config import Settings
+from dataloader.exceptions import DatabaseAwayError, DataloaderError, SettingsError
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+CONNECT_TIMEOUT_S = 3.0
+COMMAND_TIMEOUT_S = 10.0
+POOL_TIMEOUT_S = 3.0
+
+_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DiskFullError,
+    PoolTimeoutError,
+    asyncpg.InternalClientError,
+)
+_TRANSIENT = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutOfMemoryError,
+)
+_CLOSED = ("connection is closed", "connection was closed", "the underlying connection")
+
+
+def connect_options(settings: Settings, *, dsn: str | None = None) -> dict[str, Any]:
+    """Return what `asyncpg.connect` needs to reach the configured database; `dsn` wins over the settings."""
+    if dsn is None and settings.dl_db_dsn is not None:
+        dsn = settings.dl_db_dsn.get_secret_value()
+    if dsn is not None:
+        return {"dsn": dsn}
+    if settings.pg_host is None:
+        raise SettingsError(
+            "No database is configured: set PG_HOST or DL_DB_DSN, or run `dataloader up` for an embedded one"
+        )
+    return {
+        "host": settings.pg_host,
+        "port": settings.pg_port,
+        "user": settings.pg_user,
+        "password": settings.pg_password.get_secret_value() or None,
+        "database": settings.pg_database,
+    }
+
+
+async def connect(
+    settings: Settings,
+    *,
+    purpose: str,
+    dsn: str | None = None,
+    command_timeout_s: float | None = COMMAND_TIMEOUT_S,
+    **driver_options: Any,
+) -> Connection:
+    """Open a connection; `purpose` shows in the server's activity list.
+
+    Raises:
+        DatabaseAwayError: The server cannot be reached now.
+        SettingsError: The server refuses these credentials or this database for good.
+    """
+    options = connect_options(settings, dsn=dsn) | driver_options
+    with translated():
+        connection: Connection = await asyncpg.connect(
+            **options,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=command_timeout_s,
+            statement_cache_size=settings.dl_pg_statement_cache,
+            server_settings={"application_name": f"dataloader {purpose}"},
+        )
+        return connection
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether an error, or what caused it, says that the service's database went away."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, DatabaseAwayError) or _is_away_itself(current):
+            return True
+        if isinstance(current, DBAPIError | DataloaderError):
+            pending += [current.__cause__, getattr(current, "orig", None)]
+    return False
+
+
+def is_passing(error: BaseException) -> bool:
+    """Return whether a statement of ours may simply be repeated later: the server is away or was busy."""
+    return isinstance(error, _TRANSIENT) or is_away(error)
+
+
+def _is_away_itself(error: BaseException) -> bool:
+    if isinstance(error, asyncpg.InterfaceError | InterfaceError):
+        return any(text in str(error) for text in _CLOSED)
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or _is_away_cause(error.orig)
+    return isinstance(error, _AWAY)
+
+
+def _is_away_cause(error: BaseException | None) -> bool:
+    """Look below SQLAlchemy's adapter for the driver's own error."""
+    return error is not None and error.__cause__ is not None and _is_away_itself(error.__cause__)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's ways of saying "gone" or "not for you" into the project's errors."""
+    try:
+        yield
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise SettingsError(f"PG_USER, PG_PASSWORD or DL_DB_DSN: the server refused the login ({error})") from error
+    except asyncpg.InvalidCatalogNameError as error:
+        raise SettingsError(f"PG_DATABASE or DL_DB_DSN: {error}; create it first") from error
+    except TimeoutError as error:
+        raise DatabaseAwayError("PostgreSQL did not answer in time") from error
+    except Exception as error:
+        if not is_away(error) or isinstance(error, DatabaseAwayError):
+            raise
+        raise DatabaseAwayError(f"PostgreSQL cannot be reached: {type(error).__name__}") from error
+
+
+def open_engine(settings: Settings) -> AsyncEngine:
+    """Create the pool for warm paths (API, lists, migrations); it connects when it is first used."""
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=partial(connect, settings, purpose="api"),
+        pool_size=settings.pg_pool_size,
+        max_overflow=settings.pg_max_overflow,
+        pool_recycle=settings.pg_pool_recycle,
+        pool_timeout=POOL_TIMEOUT_S,
+        pool_pre_ping=True,
+        execution_options={"schema_translate_map": {"dataloader_schema": settings.pg_schema}},
+    )
+
+
+class PinnedConnection:
+    """One autocommit connection kept for one purpose; it is replaced after any doubt about its state.
+
+    Args:
+        settings: Where to connect.
+        purpose: Shown in the server's activity list.
+        dsn: Another address than the configured one, for the listener.
+    """
+
+    def __init__(self, settings: Settings, *, purpose: str, dsn: str | None = None) -> None:
+        self._settings = settings
+        self._purpose = purpose
+        self._dsn = dsn
+        self._lock = asyncio.Lock()
+        self._connection: Connection | None = None
+        self.generation = 0
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Connection]:
+        """Lend the connection to one caller at a time, opening it first when needed.
+
+        Raises:
+            DatabaseAwayError: The server went away or did not answer in time; the connection has been dropped.
+        """
+        async with self._lock:
+            connection = await self._ensure()
+            try:
+                with translated():
+                    yield connection
+            except (asyncpg.PostgresError, DataloaderError) as error:
+                if is_away(error) or connection.is_in_transaction():
+                    self.drop()
+                raise
+            except BaseException:
+                self.drop()
+                raise
+
+    async def _ensure(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._settings, purpose=self._purpose, dsn=self._dsn)
+            self.generation += 1
+        return self._connection
+
+    def drop(self) -> None:
+        """Cut the connection without waiting for the server; the next use opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            connection.terminate()
+
+    async def close(self) -> None:
+        """End the connection in order, or cut it when the server does not answer."""
+        connection, self._connection = self._connection, None
+        if connection is None or connection.is_closed():
+            return
+        try:
+            await connection.close(timeout=1.0)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()

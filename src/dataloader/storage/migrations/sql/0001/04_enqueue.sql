@@ -1,0 +1,130 @@
+create function {schema}.dl_enqueue_many(
+  p_jobs jsonb,
+  p_scope text default 'default',
+  p_actor text default session_user,
+  p_notify boolean default true
+) returns table (job_id uuid, status text, created boolean, conflict boolean, ready boolean)
+language plpgsql volatile
+set lock_timeout = '3s'
+as $$
+#variable_conflict use_column
+declare
+  v_ids uuid[] := array(select {schema}.dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)));
+  v_keyed boolean := jsonb_path_exists(p_jobs, '$[*].idempotency_key ? (@ != null)');
+  v_missing boolean := v_keyed;
+  v_field text;
+  v_now timestamptz;
+begin
+  select f into v_field
+    from jsonb_array_elements(p_jobs) as e(item), jsonb_object_keys(e.item) as f
+   where f <> all ('{queue,task,args,idempotency_key,lock_key,partition_key,priority,available_at,max_attempts,max_losses,timeout_s,stall_timeout_s,labels}')
+   limit 1;
+  if found then
+    raise exception 'unknown field "%" in a job', v_field using errcode = 'invalid_parameter_value';
+  end if;
+
+  -- Insert, then look in a new statement: the winner of a race is not in the snapshot of the loser's insert.
+  for i in 1..3 loop
+    exit when not v_missing;
+    insert into {schema}.dl_idempotency as k (scope, key, fingerprint, job_id)
+    select distinct on (e.item->>'idempotency_key') p_scope, e.item->>'idempotency_key', {schema}.dl_fingerprint(e.item), v_ids[e.n::integer]
+      from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
+     where e.item->>'idempotency_key' is not null
+     order by e.item->>'idempotency_key', e.n
+        on conflict do nothing;
+    select exists (
+      select from jsonb_array_elements(p_jobs) as e(item)
+       where e.item->>'idempotency_key' is not null
+         and not exists (select from {schema}.dl_idempotency k where k.scope = p_scope and k.key = e.item->>'idempotency_key')
+    ) into v_missing;
+  end loop;
+  if v_missing then
+    raise exception 'an idempotency key is being removed at this moment, try again' using errcode = 'serialization_failure';
+  end if;
+
+  -- The partition's lock is held until commit, so seq orders a partition as its jobs were acknowledged.
+  perform pg_advisory_xact_lock(p.hash)
+     from (select distinct hashtextextended('{schema_name}.' || (e.item->>'partition_key'), 3) as hash
+             from jsonb_array_elements(p_jobs) as e(item)
+            where e.item->>'partition_key' is not null
+            order by 1) as p;
+
+  v_now := clock_timestamp();
+  with request as materialized (
+    select e.n, v_ids[e.n::integer] as id, e.item, coalesce((e.item->>'available_at')::timestamptz, v_now) as due_at
+      from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
+      left join {schema}.dl_idempotency k on v_keyed and k.scope = p_scope and k.key = e.item->>'idempotency_key'
+     where e.item->>'idempotency_key' is null or k.job_id = v_ids[e.n::integer]
+  ), inserted as (
+    insert into {schema}.dl_jobs as j (
+      job_id, queue, task, args, lock_key, partition_key, priority, available_at, created_at, max_attempts, max_losses,
+      timeout_s, stall_timeout_s, labels, created_by, ready)
+    select r.id, r.item->>'queue', r.item->>'task', coalesce(r.item->'args', '{}'), r.item->>'lock_key', r.item->>'partition_key',
+           coalesce((r.item->>'priority')::smallint, 100), r.due_at, v_now,
+           coalesce((r.item->>'max_attempts')::smallint, (t.options->>'max_attempts')::smallint, 5),
+           coalesce((r.item->>'max_losses')::smallint, (t.options->>'max_losses')::smallint, 3),
+           (r.item->>'timeout_s')::float8, (r.item->>'stall_timeout_s')::float8, coalesce(r.item->'labels', '{}'), p_actor,
+           r.due_at <= v_now and r.item->>'lock_key' is null and r.item->>'partition_key' is null
+      from request r
+      left join {schema}.dl_tasks t on t.task = r.item->>'task'
+     order by r.n
+    returning j.job_id, j.status, j.epoch, j.attempt
+  )
+  insert into {schema}.dl_job_events (job_id, kind, status, epoch, attempt, actor)
+  select i.job_id, 'created', i.status, i.epoch, i.attempt, p_actor from inserted i;
+
+  if p_notify then
+    perform pg_notify('dl_{schema_name}', w.payload)
+       from (select distinct case when j.ready then 'queue:' || j.queue else 'promote' end as payload
+               from {schema}.dl_jobs j
+              where j.job_id = any (v_ids) and (j.ready or j.lock_key is not null or j.partition_key is not null)) as w;
+  end if;
+
+  return query
+  select coalesce(k.job_id, v_ids[e.n::integer]), coalesce(j.status, k.final_status), coalesce(k.job_id, v_ids[e.n::integer]) = v_ids[e.n::integer],
+         coalesce(k.job_id <> v_ids[e.n::integer] and k.fingerprint <> {schema}.dl_fingerprint(e.item), false), coalesce(j.ready, false)
+    from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
+    left join {schema}.dl_idempotency k on v_keyed and k.scope = p_scope and k.key = e.item->>'idempotency_key'
+    left join {schema}.dl_jobs j on j.job_id = coalesce(k.job_id, v_ids[e.n::integer])
+   order by e.n;
+end $$
+--;
+comment on function {schema}.dl_enqueue_many(jsonb, text, text, boolean) is
+'Enqueue an array of job objects in the caller''s transaction; answers one row per item in order'
+--;
+create function {schema}.dl_enqueue(
+  queue text,
+  task text,
+  args jsonb default '{}',
+  idempotency_key text default null,
+  lock_key text default null,
+  partition_key text default null,
+  priority integer default null,
+  available_at timestamptz default null,
+  max_attempts integer default null,
+  max_losses integer default null,
+  timeout_s float8 default null,
+  stall_timeout_s float8 default null,
+  labels jsonb default null,
+  scope text default 'default'
+) returns uuid
+language plpgsql volatile
+as $$
+declare
+  v_answer record;
+begin
+  select * into v_answer
+    from {schema}.dl_enqueue_many(
+      jsonb_build_array(jsonb_build_object(
+        'queue', $1, 'task', $2, 'args', $3, 'idempotency_key', $4, 'lock_key', $5, 'partition_key', $6, 'priority', $7,
+        'available_at', $8, 'max_attempts', $9, 'max_losses', $10, 'timeout_s', $11, 'stall_timeout_s', $12, 'labels', $13)),
+      p_scope => $14);
+  if v_answer.conflict then
+    raise exception 'idempotency key "%" belongs to a different request', $4
+      using errcode = 'unique_violation', detail = format('It created job %s.', v_answer.job_id);
+  end if;
+  return v_answer.job_id;
+end $$
+--;
+comment on function {schema}.dl_enqueue(text, text, jsonb, text, text, text, integer, timestamptz, integer, integer, float8, float8, jsonb, text) is
+'Enqueue one job in the caller''s transaction and wake the workers at its commit; answers the job''s id'

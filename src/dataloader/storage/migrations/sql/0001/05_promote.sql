@@ -1,0 +1,117 @@
+create function {schema}.dl_promote(
+  p_lock_keys text[],
+  p_partition_keys text[],
+  p_offer_ttl interval default '2 seconds'
+) returns table (queue text, offered integer)
+language plpgsql volatile
+set lock_timeout = '3s'
+as $$
+#variable_conflict use_column
+declare
+  v_locks text[];
+  v_partitions text[];
+  v_offered uuid[];
+  v_more uuid[];
+  v_now timestamptz;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'dl_promote needs READ COMMITTED: its second look must be a fresh one' using errcode = 'active_sql_transaction';
+  end if;
+
+  -- Lock in one statement, look in the next: a lock taken late says nothing about a snapshot taken early.
+  perform pg_advisory_xact_lock(k.hash)
+     from (select hashtextextended('{schema_name}.' || l, 1) as hash from unnest(p_lock_keys) l
+           union
+           select hashtextextended('{schema_name}.' || p, 2) from unnest(p_partition_keys) p
+           order by 1) as k;
+
+  -- A job with both keys needs both turns; the second key is only tried, so that no two callers wait for each other.
+  select array_agg(s.lock_key) into v_locks
+    from (select distinct h.lock_key
+            from unnest(p_partition_keys) p,
+         lateral (select j.lock_key, j.status from {schema}.dl_jobs j
+                   where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
+                   order by j.seq limit 1) h
+           where h.status = 'queued' and h.lock_key <> all (p_lock_keys)) s
+   where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.lock_key, 1));
+  select array_agg(s.partition_key) into v_partitions
+    from (select distinct c.partition_key
+            from unnest(p_lock_keys) l,
+         lateral (select j.partition_key from {schema}.dl_jobs j
+                   where j.lock_key = l and j.status = 'queued'
+                   order by j.passed_over, j.priority, j.available_at, j.seq limit 10) c
+           where c.partition_key <> all (p_partition_keys)) s
+   where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.partition_key, 2));
+  v_locks := array(select distinct unnest(p_lock_keys || v_locks));
+  v_partitions := array(select distinct unnest(p_partition_keys || v_partitions));
+  v_now := clock_timestamp();
+
+  -- An offer nobody takes must not hold a key for ever: it steps behind the others.
+  update {schema}.dl_jobs j
+     set ready = false, passed_over = least(j.passed_over + 1, 30000)
+   where j.job_id in (
+     select o.job_id from {schema}.dl_jobs o
+      where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
+        and exists (select from {schema}.dl_jobs c
+                     where c.lock_key = o.lock_key and c.status = 'queued' and not c.ready and c.hold_reason is null
+                       and c.available_at <= v_now and c.job_id <> o.job_id)
+        for no key update skip locked);
+
+  with free as (
+    select l from unnest(v_locks) l
+     where not exists (select from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
+  ), picked as materialized (
+    select c.job_id from free,
+   lateral (select j.job_id from {schema}.dl_jobs j
+             where j.lock_key = free.l and j.status = 'queued' and not j.ready and j.hold_reason is null and j.available_at <= v_now
+               and not exists (select from {schema}.dl_queues q where q.queue = j.queue and q.paused_at is not null)
+               and (j.partition_key is null
+                    or (j.partition_key = any (v_partitions)
+                        and not exists (select from {schema}.dl_jobs t
+                                         where t.partition_key = j.partition_key and (t.ready or t.status = 'running'))
+                        and not exists (select from {schema}.dl_jobs h
+                                         where h.partition_key = j.partition_key and h.seq < j.seq
+                                           and (h.status = 'queued' or h.blocks_partition))))
+             order by j.passed_over, j.priority, j.available_at, j.seq
+             limit 1
+               for no key update skip locked) c
+  ), offered as (
+    update {schema}.dl_jobs j set ready = true, offered_at = v_now
+      from picked p where j.job_id = p.job_id
+    returning j.job_id
+  )
+  select array_agg(o.job_id) into v_offered from offered o;
+
+  with head as (
+    select h.* from unnest(v_partitions) p,
+   lateral (select j.job_id, j.status, j.ready, j.queue, j.lock_key, j.hold_reason, j.available_at, j.priority, j.seq
+              from {schema}.dl_jobs j
+             where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
+             order by j.seq limit 1) h
+     where not exists (select from {schema}.dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running'))
+  ), fit as (
+    select distinct on (coalesce('l' || h.lock_key, 'j' || h.job_id)) h.job_id
+      from head h
+     where h.status = 'queued' and h.hold_reason is null and h.available_at <= v_now
+       and not exists (select from {schema}.dl_queues q where q.queue = h.queue and q.paused_at is not null)
+       and (h.lock_key is null
+            or (h.lock_key = any (v_locks)
+                and not exists (select from {schema}.dl_jobs t where t.lock_key = h.lock_key and (t.ready or t.status = 'running'))))
+     order by coalesce('l' || h.lock_key, 'j' || h.job_id), h.priority, h.available_at, h.seq
+  ), picked as materialized (
+    select j.job_id from {schema}.dl_jobs j
+     where j.job_id in (select f.job_id from fit f) and j.status = 'queued' and not j.ready
+       for no key update skip locked
+  ), offered as (
+    update {schema}.dl_jobs j set ready = true, offered_at = v_now
+      from picked p where j.job_id = p.job_id
+    returning j.job_id
+  )
+  select array_agg(o.job_id) into v_more from offered o;
+
+  return query
+  select j.queue, count(*)::integer from {schema}.dl_jobs j where j.job_id = any (v_offered || v_more) group by j.queue;
+end $$
+--;
+comment on function {schema}.dl_promote(text[], text[], interval) is
+'Offer at most one due job per lock key and per partition, where the key is free; call it in a transaction of its own'

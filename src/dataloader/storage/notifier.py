@@ -1,0 +1,87 @@
+"""NOTIFY after the commit, from one connection: at once when idle, coalesced under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import asyncpg
+
+from dataloader.base import wait_for
+from dataloader.config import Settings
+from dataloader.exceptions import DatabaseAwayError
+from dataloader.logger import Logger
+from dataloader.storage.db import PinnedConnection
+from dataloader.storage.queries import channel
+
+COALESCE_S = 0.005
+
+
+class Notifier:
+    """Announces what has been committed, to this process directly and to the others through PostgreSQL.
+
+    An announcement that is lost costs one poll: nothing is retried.
+
+    Args:
+        settings: Where to connect.
+        tell_here: Called with every payload for subscribers of this process.
+        own_pid: Told which server process sends from here, so that the listener need not hear it again.
+        logger: Says when announcements are lost.
+    """
+
+    name = "notifier"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        tell_here: Callable[[str], None],
+        own_pid: Callable[[int], None],
+        logger: Logger,
+    ) -> None:
+        self._pinned = PinnedConnection(settings, purpose="notifier")
+        self._channel = channel(settings.pg_schema)
+        self._tell_here = tell_here
+        self._own_pid = own_pid
+        self._logger = logger
+        self._pending: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def announce(self, payloads: Iterable[str]) -> None:
+        """Announce payloads; call it after the commit they speak of, on the loop that runs this component."""
+        for payload in payloads:
+            self._tell_here(payload)
+            self._pending.add(payload)
+        if self._pending:
+            self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send what is pending until told to stop, then what is left."""
+        try:
+            while not stop.is_set():
+                await self._wait(stop)
+                await self._flush()
+                await wait_for(stop, COALESCE_S)
+            await self._flush()
+        finally:
+            await self._pinned.close()
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        waiters = {asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())}
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+
+    async def _flush(self) -> None:
+        self._wake.clear()
+        payloads, self._pending = sorted(self._pending), set()
+        if not payloads:
+            return
+        try:
+            async with self._pinned.use() as connection:
+                self._own_pid(connection.get_server_pid())
+                await connection.execute("select pg_notify($1, p) from unnest($2::text[]) p", self._channel, payloads)
+        except (DatabaseAwayError, asyncpg.PostgresError) as error:
+            self._logger.debug("announcement lost, polls will find it", reason=str(error))

@@ -1,0 +1,119 @@
+"""LISTEN on a connection of its own: probed, rebuilt when it breaks, and never the only way to learn something."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable
+
+import asyncpg
+
+from dataloader.base import wait_for
+from dataloader.config import Settings
+from dataloader.exceptions import DatabaseAwayError
+from dataloader.logger import Logger
+from dataloader.storage.db import Connection, connect, translated
+from dataloader.storage.queries import channel
+
+ANYTHING = "*"
+"""The value that subscribers get after a reconnect: notifications may have been missed, look at once."""
+
+PROBE_PERIOD_S = 10.0
+PROBE_TIMEOUT_S = 5.0
+RETRY_MAX_S = 5.0
+
+Subscriber = Callable[[str], None]
+
+
+class NotifyListener:
+    """Fans notifications out to subscribers of a kind; payloads read `kind:value`.
+
+    Args:
+        settings: Where to connect; `DL_LISTEN_DSN` names a direct connection, `none` turns listening off.
+        logger: Says when the listener is lost and back.
+    """
+
+    name = "listener"
+
+    def __init__(self, settings: Settings, logger: Logger) -> None:
+        dsn = settings.dl_listen_dsn.get_secret_value() if settings.dl_listen_dsn else None
+        self._settings = settings
+        self._enabled = dsn != "none"
+        self._dsn = dsn if self._enabled else None
+        self._channel = channel(settings.pg_schema)
+        self._logger = logger
+        self._subscribers: defaultdict[str, list[Subscriber]] = defaultdict(list)
+        self._lost = asyncio.Event()
+        self._own_pid: int | None = None
+        self.connected = False
+
+    def subscribe(self, kind: str, subscriber: Subscriber) -> None:
+        """Call `subscriber` with the value of every notification of this kind, and with `ANYTHING` after a gap."""
+        self._subscribers[kind].append(subscriber)
+
+    def ignore(self, pid: int) -> None:
+        """Drop what this server process sends: it is this process's own notifier."""
+        self._own_pid = pid
+
+    def dispatch(self, payload: str) -> None:
+        """Tell the subscribers of one payload."""
+        kind, _, value = payload.partition(":")
+        for subscriber in self._subscribers.get(kind, ()):
+            subscriber(value)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Listen until told to stop; after every gap the subscribers look for themselves."""
+        if not self._enabled:
+            await stop.wait()
+            return
+        pause_s = 0.1
+        while not stop.is_set():
+            try:
+                with translated():
+                    await self._listen(stop)
+                    pause_s = 0.1
+            except (DatabaseAwayError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if self.connected or pause_s <= 0.1:
+                    self._logger.warning("listener lost, polling meanwhile", reason=str(error))
+                await wait_for(stop, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                pause_s = min(pause_s * 2, RETRY_MAX_S)
+            finally:
+                self.connected = False
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        connection = await connect(self._settings, purpose="listener", dsn=self._dsn, command_timeout_s=PROBE_TIMEOUT_S)
+        try:
+            self._lost.clear()
+            connection.add_termination_listener(self._on_termination)
+            await connection.add_listener(self._channel, self._on_notification)
+            self.connected = True
+            self._tell_all()
+            await self._probe_until_lost(connection, stop)
+        finally:
+            connection.terminate()
+
+    async def _probe_until_lost(self, connection: Connection, stop: asyncio.Event) -> None:
+        stopping = asyncio.ensure_future(stop.wait())
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            while not stop.is_set():
+                await asyncio.wait({stopping, lost}, timeout=PROBE_PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
+                if self._lost.is_set():
+                    raise DatabaseAwayError("the listening connection ended")
+                if not stop.is_set():
+                    await connection.fetchval("select count(*) from pg_listening_channels()")
+        finally:
+            stopping.cancel()
+            lost.cancel()
+
+    def _on_notification(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
+        if pid != self._own_pid:
+            self.dispatch(str(payload))
+
+    def _on_termination(self, _connection: object) -> None:
+        self._lost.set()
+
+    def _tell_all(self) -> None:
+        for kind in self._subscribers:
+            self.dispatch(f"{kind}:{ANYTHING}")

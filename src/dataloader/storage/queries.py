@@ -1,0 +1,62 @@
+"""The hot path's statements: one `.sql` file each, read once, with the schema's name filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Every statement under `sql/`, by the name of its file."""
+
+    cancel: str
+    cancel_run: str
+    checkpoint: str
+    claim: str
+    enqueue: str
+    fate: str
+    heartbeat: str
+    keys_due: str
+    load_state: str
+    lock_keys_after: str
+    partition_keys_after: str
+    promote: str
+    promote_due: str
+    prune_jobs: str
+    prune_keys: str
+    publish_tasks: str
+    queue_census: str
+    reap: str
+    reconcile: str
+    retry: str
+    save_state: str
+    settle: str
+    terminate_run: str
+    why: str
+    worker_beat: str
+    worker_leave: str
+
+
+def in_schema(sql: str, schema: str) -> str:
+    """Fill the schema's name into a statement: `{schema}` as an identifier, `{schema_name}` as plain text."""
+    return sql.replace("{schema}", f'"{schema}"').replace("{schema_name}", schema)
+
+
+@lru_cache(maxsize=64)
+def load_queries(schema: str) -> Queries:
+    """Return the statements for a schema."""
+    folder = files("dataloader.storage").joinpath("sql")
+    names = [field.name for field in fields(Queries)]
+    return Queries(**{name: in_schema(folder.joinpath(f"{name}.sql").read_text("utf-8"), schema) for name in names})
+
+
+def channel(schema: str) -> str:
+    """Return the one notification channel of a schema; payloads are `queue:…`, `cancel:…`, `promote` and `done`."""
+    return f"dl_{schema}"
+
+
+def run_name(job_id: object, epoch: int) -> str:
+    """Return the application name that a run's chunk transactions carry on the server, at most 63 bytes."""
+    return f"dl/{job_id}/{epoch}"

@@ -1,0 +1,111 @@
+"""The hot path: claim, heartbeat, checkpoint, settle. Every write of a run names its job and its epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from dataloader.domain.jobs import ClaimedJob, Lease
+from dataloader.domain.json_values import dump
+from dataloader.domain.outcomes import Settlement
+from dataloader.storage.db import Connection
+from dataloader.storage.queries import load_queries
+from dataloader.storage.repositories.rows import Beat, Released, Verdict, claimed_job
+
+
+class QueueRepository:
+    """What workers do to jobs.
+
+    Args:
+        schema: Schema of the tables.
+        lease_s: Seconds a lease lasts from each renewal.
+    """
+
+    def __init__(self, schema: str, *, lease_s: float) -> None:
+        self._sql = load_queries(schema)
+        self._lease_s = lease_s
+
+    async def claim(
+        self,
+        connection: Connection,
+        *,
+        queue: str,
+        tasks: Sequence[str],
+        limit: int,
+        worker_id: UUID,
+        idle: bool,
+    ) -> list[ClaimedJob]:
+        """Claim up to `limit` jobs in order of priority, due time and age.
+
+        Args:
+            connection: In autocommit, so that the claim is committed when this returns.
+            queue: Queue to claim from.
+            tasks: Tasks that this process knows.
+            limit: Free slots.
+            worker_id: The claiming process.
+            idle: Whether the process runs nothing else; then one job that was lost before may come, alone.
+        """
+        rows = await connection.fetch(
+            self._sql.claim, queue, tasks, limit, worker_id, self._lease_s, idle, self._lease_s
+        )
+        return [claimed_job(row) for row in rows]
+
+    async def settle(self, connection: Connection, settlements: Sequence[Settlement], *, actor: str) -> list[Released]:
+        """Record how runs ended; a run that is missing from the answer had lost its lease."""
+        rows = await connection.fetch(
+            self._sql.settle,
+            [one.lease.job_id for one in settlements],
+            [one.lease.epoch for one in settlements],
+            [one.kind.value for one in settlements],
+            [one.delay_s for one in settlements],
+            [None if one.error is None else dump(one.error) for one in settlements],
+            [None if one.result is None else dump(one.result) for one in settlements],
+            [None if one.progress is None else dump(one.progress) for one in settlements],
+            [one.start_over for one in settlements],
+            [dump(one.data) for one in settlements],
+            actor,
+        )
+        return [Released.from_row(row) for row in rows]
+
+    async def heartbeat(
+        self, connection: Connection, leases: Mapping[Lease, Mapping[str, object] | None]
+    ) -> list[Beat]:
+        """Renew leases in one statement; the values are progress to save, None where it has not changed."""
+        rows = await connection.fetch(
+            self._sql.heartbeat,
+            [lease.job_id for lease in leases],
+            [lease.epoch for lease in leases],
+            [None if progress is None else dump(progress) for progress in leases.values()],
+            self._lease_s,
+        )
+        return [
+            Beat(Lease(row["job_id"], row["epoch"]), Verdict(row["verdict"]), row["cancel_requested"]) for row in rows
+        ]
+
+    async def checkpoint(
+        self,
+        connection: Connection,
+        lease: Lease,
+        *,
+        state: Mapping[str, object] | None,
+        progress: Mapping[str, object] | None,
+    ) -> bool | None:
+        """Fence the open transaction, and save checkpoint and progress with it.
+
+        Returns:
+            Whether the job was asked to stop; None when the lease is gone and the transaction must be rolled back.
+        """
+        cancel_requested: bool | None = await connection.fetchval(
+            self._sql.checkpoint,
+            lease.job_id,
+            lease.epoch,
+            None if state is None else dump(state),
+            None if progress is None else dump(progress),
+            self._lease_s,
+        )
+        return cancel_requested
+
+    async def fates(self, connection: Connection, job_ids: Sequence[UUID]) -> dict[UUID, tuple[int, str]]:
+        """Return epoch and status of jobs, to learn what became of a write whose answer was lost."""
+        rows = await connection.fetch(self._sql.fate, job_ids)
+        return {row["job_id"]: (row["epoch"], row["status"]) for row in rows}

@@ -1,0 +1,64 @@
+"""What brings every job to an end when its worker does not, and removes what is old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from dataloader.domain.jobs import Lease
+from dataloader.storage.db import Connection
+from dataloader.storage.queries import load_queries, run_name
+from dataloader.storage.repositories.rows import Released
+
+REAP_LIMIT = 500
+PRUNE_LIMIT = 1_000
+
+
+class RecoveryRepository:
+    """Reaping, reconciling, ending stray backends, pruning.
+
+    Args:
+        schema: Schema of the tables.
+    """
+
+    def __init__(self, schema: str) -> None:
+        self._sql = load_queries(schema)
+
+    async def reap(self, connection: Connection, *, grace_s: float, actor: str) -> list[Released]:
+        """Take back expired leases; `grace_s` after a start of the server nothing is taken."""
+        rows = await connection.fetch(self._sql.reap, REAP_LIMIT, grace_s, actor)
+        return [Released.from_row(row) for row in rows]
+
+    async def reconcile(
+        self, connection: Connection, *, worker_id: UUID, held: Iterable[Lease], age_s: float
+    ) -> list[Released]:
+        """Give back claims of this worker that it does not know of, once they are `age_s` seconds old."""
+        leases = list(held)
+        rows = await connection.fetch(
+            self._sql.reconcile,
+            worker_id,
+            [lease.epoch for lease in leases],
+            [lease.job_id for lease in leases],
+            age_s,
+        )
+        return [Released.from_row(row) for row in rows]
+
+    async def terminate_runs(self, connection: Connection, leases: Iterable[Lease]) -> int:
+        """End the server's backends that still work for these runs; return how many there were."""
+        return int(await connection.fetchval(self._sql.terminate_run, _names(leases)) or 0)
+
+    async def cancel_statements(self, connection: Connection, leases: Iterable[Lease]) -> int:
+        """Cancel the statements that these runs execute now; return how many there were."""
+        return int(await connection.fetchval(self._sql.cancel_run, _names(leases)) or 0)
+
+    async def prune_jobs(self, connection: Connection, *, retention_days: float) -> int:
+        """Remove one batch of finished jobs with their events; return how many jobs."""
+        return int(await connection.fetchval(self._sql.prune_jobs, retention_days, PRUNE_LIMIT) or 0)
+
+    async def prune_keys(self, connection: Connection) -> int:
+        """Remove one batch of idempotency keys that nothing needs any more; return how many."""
+        return int(await connection.fetchval(self._sql.prune_keys, PRUNE_LIMIT) or 0)
+
+
+def _names(leases: Iterable[Lease]) -> list[str]:
+    return [run_name(lease.job_id, lease.epoch) for lease in leases]

@@ -1,0 +1,184 @@
+"""A chunk's transaction: rows, state and checkpoint in one commit, the fence as its last statement."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from dataloader.config import Settings
+from dataloader.connectors import tables
+from dataloader.connectors.http import HttpClient
+from dataloader.connectors.identifiers import TableName, parse_target
+from dataloader.connectors.rows import NamedRow, Row
+from dataloader.domain.json_values import JSON_LIMIT_BYTES, dump_exact
+from dataloader.exceptions import InvalidError, LeaseLostError
+from dataloader.storage.db import Connection, translated
+from dataloader.storage.queries import run_name
+from dataloader.storage.repositories.presence import PresenceRepository
+from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.workers.runs import Run, StopReason
+
+ROLLBACK_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What all runs on one event loop share."""
+
+    settings: Settings
+    pool: asyncpg.Pool[asyncpg.Record]
+    http: HttpClient
+    queue: QueueRepository
+    presence: PresenceRepository
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection of the pipelines' pool.
+
+        Raises:
+            DatabaseAwayError: The service's database cannot be reached, or went away meanwhile.
+        """
+        with translated():
+            async with self.pool.acquire() as connection:
+                yield connection
+
+
+class ChunkTransaction:
+    """What can be done inside a chunk.
+
+    Attributes:
+        connection: The driver's connection, for what the methods do not cover; do not commit on it.
+        saved_state: The checkpoint to be committed, None when the chunk has none.
+        rows: Rows written so far by the methods of this object.
+    """
+
+    def __init__(self, run: Run, resources: Resources, connection: Connection) -> None:
+        self._run = run
+        self._resources = resources
+        self._progress: dict[str, object] = {}
+        self.connection = connection
+        self.saved_state: Mapping[str, object] | None = None
+        self.rows = 0
+
+    async def copy_rows(self, table: str, rows: Iterable[Row], columns: Sequence[str] | None = None) -> int:
+        """Append rows by COPY; tuples in column order, or mappings; return how many."""
+        count = await tables.copy_rows(self.connection, self._table(table), rows, columns=columns)
+        self.rows += count
+        return count
+
+    async def upsert(self, table: str, rows: Iterable[NamedRow], key: Sequence[str]) -> int:
+        """Insert rows or update those whose `key` exists; return how many different keys came."""
+        count = await tables.upsert(self.connection, self._table(table), rows, key=key)
+        self.rows += count
+        return count
+
+    async def ensure_table(self, table: str, columns: Mapping[str, str], primary_key: Sequence[str] = ()) -> None:
+        """Create a table with these columns (name to SQL type) unless it exists."""
+        await tables.ensure_table(self.connection, self._table(table), columns, primary_key=primary_key)
+
+    async def execute(self, sql: str, *values: object) -> str:
+        """Execute a statement of your own; return the server's command tag."""
+        return await self.connection.execute(sql, *values)
+
+    async def fetch(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        """Execute a query of your own; return its rows."""
+        return await self.connection.fetch(sql, *values)
+
+    async def set_state(self, key: str, value: object) -> None:
+        """Set a value of the task's small store; it is committed with the chunk."""
+        await self._resources.presence.save_state(
+            self.connection, self._run.job.task, key, value, job_id=self._run.lease.job_id
+        )
+
+    def checkpoint(
+        self,
+        state: Mapping[str, object],
+        *,
+        done: float | None = None,
+        total: float | None = None,
+        unit: str | None = None,
+        message: str | None = None,
+    ) -> None:
+        """Say where the next attempt goes on; committed with the chunk's rows.
+
+        Raises:
+            InvalidError: The state is not a JSON object, or larger than 1 MiB.
+        """
+        try:
+            size = len(dump_exact(dict(state)))
+        except (TypeError, ValueError) as error:
+            raise InvalidError(f"a checkpoint must be a JSON object: {error}") from error
+        if size > JSON_LIMIT_BYTES:
+            raise InvalidError(
+                f"a checkpoint of {size} bytes is too large; it says where to go on, not what was loaded"
+            )
+        self.saved_state = dict(state)
+        given = {"done": done, "total": total, "unit": unit, "message": message}
+        self._progress = {name: value for name, value in given.items() if value is not None}
+
+    async def seal(self) -> None:
+        """Fence the transaction as its last statement.
+
+        Raises:
+            LeaseLostError: The lease is gone; roll back.
+        """
+        if self._progress:
+            self._run.meter.update(self._progress)
+        asked = await self._resources.queue.checkpoint(
+            self.connection, self._run.lease, state=self.saved_state, progress=self._run.progress()
+        )
+        if asked is None:
+            self._run.request_stop(StopReason.LEASE_LOST)
+            raise LeaseLostError("the lease of this run is gone; its chunk was rolled back")
+        if asked:
+            self._run.request_stop(StopReason.CANCEL)
+
+    def _table(self, name: str) -> TableName:
+        return parse_target(name, schema=self._resources.settings.pg_schema)
+
+
+@asynccontextmanager
+async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTransaction]:
+    """Open a chunk's transaction, and commit it behind the fence.
+
+    The transaction carries the run's name on the server, so that it can be ended there when its worker is frozen.
+    """
+    async with resources.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute(_mark(run, resources.settings))
+            chunk = ChunkTransaction(run, resources, connection)
+            yield chunk
+            sent_s = time.monotonic()
+            await chunk.seal()
+            await transaction.commit()
+        except BaseException as error:
+            await _undo(connection, transaction, error)
+            raise
+        run.renewed_s = max(run.renewed_s, sent_s)
+        run.progress_dirty = False
+        run.advanced = run.advanced or chunk.saved_state is not None
+
+
+def _mark(run: Run, settings: Settings) -> str:
+    name = run_name(run.lease.job_id, run.lease.epoch)
+    idle_ms = int(settings.dl_default_lease_ttl_sec * 1000)
+    return f"set local application_name = '{name}'; set local idle_in_transaction_session_timeout = {idle_ms}"
+
+
+async def _undo(connection: Connection, transaction: asyncpg.transaction.Transaction, error: BaseException) -> None:
+    """Roll back, or cut the connection when its state is in doubt; never hold up what ended the chunk."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit) or connection.is_closed():
+        connection.terminate()
+        return
+    try:
+        async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
+            await transaction.rollback()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()

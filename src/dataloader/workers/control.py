@@ -1,0 +1,166 @@
+"""The control connection: claims, settles, and what must follow every commit that frees or adds something."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+
+from dataloader.context import AppContext
+from dataloader.domain.jobs import ClaimedJob, Keys, Lease
+from dataloader.domain.outcomes import SettleKind, Settlement
+from dataloader.exceptions import DatabaseAwayError
+from dataloader.storage.db import PinnedConnection
+from dataloader.storage.repositories.promotion import PromotionRepository
+from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.storage.repositories.recovery import RecoveryRepository
+from dataloader.storage.repositories.rows import Released
+
+UNWRITABLE = {"type": "UnwritableOutcome", "message": "the outcome could not be stored", "traceback": None}
+
+
+class Control:
+    """What the control loop asks of the database, on one pinned connection.
+
+    Args:
+        ctx: The process.
+        purpose: Names the connection in the server's activity list.
+    """
+
+    def __init__(self, ctx: AppContext, *, purpose: str) -> None:
+        schema = ctx.settings.pg_schema
+        self._ctx = ctx
+        self._pinned = PinnedConnection(ctx.settings, purpose=purpose)
+        self._queue = QueueRepository(schema, lease_s=ctx.settings.dl_default_lease_ttl_sec)
+        self._promotion = PromotionRepository(schema)
+        self._recovery = RecoveryRepository(schema)
+        self._actor = f"worker:{ctx.process_id}"
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever the connection had to be opened again."""
+        return self._pinned.generation
+
+    async def claim(self, queue: str, tasks: Sequence[str], *, limit: int, idle: bool) -> list[ClaimedJob]:
+        """Claim jobs of a queue; see `QueueRepository.claim`."""
+        async with self._pinned.use() as connection:
+            return await self._queue.claim(
+                connection, queue=queue, tasks=tasks, limit=limit, worker_id=self._ctx.process_id, idle=idle
+            )
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Released]:
+        """Record how runs ended, and wake what waits for it; a run missing from the answer had lost its lease."""
+        try:
+            released = await self._settle(settlements)
+        except asyncpg.DataError:
+            released = [row for one in settlements for row in await self._settle_alone(one)]
+        try:
+            await self.follow_up(released)
+        except DatabaseAwayError as error:
+            self._ctx.loggers.app.debug("promotion put off, the sweep will find it", reason=str(error))
+        return released
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> list[Released]:
+        async with self._pinned.use() as connection:
+            return await self._queue.settle(connection, settlements, actor=self._actor)
+
+    async def _settle_alone(self, one: Settlement) -> list[Released]:
+        """Settle one run; what the database cannot store is replaced, so that the job ends."""
+        try:
+            return await self._settle([one])
+        except asyncpg.DataError:
+            return await self._settle([Settlement(one.lease, SettleKind.FAILED, error=UNWRITABLE)])
+
+    async def settled_before(self, leases: Iterable[Lease]) -> dict[Lease, str]:
+        """Return leases that ended under their own epoch, with the status: an earlier try to settle got through."""
+        wanted = {lease.job_id: lease for lease in leases}
+        async with self._pinned.use() as connection:
+            fates = await self._queue.fates(connection, list(wanted))
+        return {
+            wanted[job_id]: status
+            for job_id, (epoch, status) in fates.items()
+            if epoch == wanted[job_id].epoch and status != "running"
+        }
+
+    async def follow_up(self, released: Sequence[Released]) -> None:
+        """Offer the keys that became free, and wake queues and waiters."""
+        if not released:
+            return
+        keys = Keys()
+        for one in released:
+            keys |= one.keys
+        payloads = {f"queue:{one.queue}" for one in released if one.ready}
+        if any(one.status.is_finished for one in released):
+            payloads.add("done")
+        self._ctx.notifier.announce(payloads)
+        if keys:
+            await self.promote(keys)
+
+    async def promote(self, keys: Keys) -> None:
+        """Offer what waits behind these keys, and wake the queues of what was offered."""
+        async with self._pinned.use() as connection:
+            self.announce(await self._promotion.promote(connection, keys))
+
+    async def promote_due(self) -> None:
+        """Make due jobs without keys ready, and wake their queues."""
+        async with self._pinned.use() as connection:
+            self.announce(await self._promotion.promote_due(connection))
+
+    async def promote_keys_due(self, *, window_s: float) -> None:
+        """Offer keyed jobs that became due within the last `window_s` seconds."""
+        async with self._pinned.use() as connection:
+            keys = await self._promotion.keys_due(connection, window_s=window_s)
+        if keys:
+            await self.promote(keys)
+
+    async def promote_keys_after(self, lock: str, partition: str, limit: int) -> tuple[str, str]:
+        """Offer the next keys of the scan that goes round; return where it goes on."""
+        async with self._pinned.use() as connection:
+            locks = await self._promotion.lock_keys_after(connection, lock, limit)
+            partitions = await self._promotion.partition_keys_after(connection, partition, limit)
+        if locks or partitions:
+            await self.promote(Keys(frozenset(locks), frozenset(partitions)))
+        return locks[-1] if len(locks) == limit else "", partitions[-1] if len(partitions) == limit else ""
+
+    def announce(self, offered: Counter[str]) -> None:
+        """Wake the queues in which jobs became ready."""
+        self._ctx.notifier.announce(f"queue:{queue}" for queue in offered)
+
+    async def reap(self, *, grace_s: float) -> list[Released]:
+        """Take back expired leases, end what they left on the server, and wake what waits for them."""
+        async with self._pinned.use() as connection:
+            released = await self._recovery.reap(connection, grace_s=grace_s, actor=f"reaper:{self._ctx.process_id}")
+        await self.terminate([one.lease for one in released])
+        await self.follow_up(released)
+        return released
+
+    async def reconcile(self, held: Iterable[Lease], *, age_s: float) -> list[Released]:
+        """Give back claims of this process whose answer never arrived."""
+        async with self._pinned.use() as connection:
+            released = await self._recovery.reconcile(
+                connection, worker_id=self._ctx.process_id, held=held, age_s=age_s
+            )
+        await self.follow_up(released)
+        return released
+
+    async def terminate(self, leases: Sequence[Lease]) -> None:
+        """End server processes that still work for these runs."""
+        if leases:
+            async with self._pinned.use() as connection:
+                await self._recovery.terminate_runs(connection, leases)
+
+    async def cancel_statements(self, leases: Sequence[Lease]) -> None:
+        """Cancel what the server executes for these runs now."""
+        async with self._pinned.use() as connection:
+            await self._recovery.cancel_statements(connection, leases)
+
+    async def prune(self, *, retention_days: float) -> tuple[int, int]:
+        """Remove one batch of old jobs and one of old idempotency keys; return how many of each."""
+        async with self._pinned.use() as connection:
+            jobs = await self._recovery.prune_jobs(connection, retention_days=retention_days)
+            return jobs, await self._recovery.prune_keys(connection)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._pinned.close()

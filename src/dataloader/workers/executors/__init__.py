@@ -1,0 +1,3 @@
+"""Where pipelines run."""
+
+from __future__ import annotations

@@ -1,0 +1,143 @@
+"""Runs pipelines on an event loop and thread of their own: what blocks it hurts neither API nor control."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import asyncpg
+import uvloop
+
+from dataloader.connectors.http import HttpClient
+from dataloader.context import AppContext
+from dataloader.domain.jobs import Lease
+from dataloader.domain.outcomes import Outcome
+from dataloader.exceptions import DataloaderError
+from dataloader.storage.db import Connection, connect
+from dataloader.storage.repositories.presence import PresenceRepository
+from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.workers.chunks import Resources
+from dataloader.workers.runner import Runner
+from dataloader.workers.runs import Run
+
+CLOSE_TIMEOUT_S = 2.0
+
+Done = Callable[[Run, Outcome], None]
+
+
+class InlineExecutor:
+    """A thread with an event loop, a pool and an HTTP session for async pipelines.
+
+    Args:
+        ctx: The process.
+        done: Called on the executor's thread with each run's outcome.
+    """
+
+    def __init__(self, ctx: AppContext, *, done: Done) -> None:
+        self._ctx = ctx
+        self._done = done
+        self._loop = uvloop.new_event_loop()
+        self._tasks: dict[Lease, asyncio.Task[None]] = {}
+        self._started = threading.Event()
+        self._closing: asyncio.Event = asyncio.Event()
+        self._thread = threading.Thread(target=self._main, name="dataloader-pipelines", daemon=True)
+        self._runner: Runner | None = None
+        self._failure: BaseException | None = None
+        self._answered = True
+        self._asked_s = 0.0
+
+    def open(self) -> None:
+        """Start the thread; returns once it takes runs."""
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise DataloaderError("the pipelines' thread did not start") from self._failure
+
+    def start(self, run: Run) -> None:
+        """Start a run; its outcome is reported exactly once."""
+        self._loop.call_soon_threadsafe(self._begin, run)
+
+    def cancel(self, run: Run) -> None:
+        """Cancel a run's task at the point where it waits."""
+        self._loop.call_soon_threadsafe(self._cancel, run.lease)
+
+    def ping(self) -> float:
+        """Ask the loop for a sign of life; return for how many seconds the last question has gone unanswered."""
+        now_s = time.monotonic()
+        if self._answered:
+            self._answered, self._asked_s = False, now_s
+            self._loop.call_soon_threadsafe(self._answer)
+        return now_s - self._asked_s
+
+    def _answer(self) -> None:
+        self._answered = True
+
+    def close(self) -> bool:
+        """End the thread; return whether it ended, which a pipeline that blocks its loop prevents."""
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join(CLOSE_TIMEOUT_S)
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for the start
+            self._failure = error
+        finally:
+            self._started.set()
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        async with AsyncExitStack() as stack:
+            pool = await self._open_pool()
+            stack.callback(pool.terminate)
+            http = await stack.enter_async_context(HttpClient())
+            schema, lease_s = self._ctx.settings.pg_schema, self._ctx.settings.dl_default_lease_ttl_sec
+            queue = QueueRepository(schema, lease_s=lease_s)
+            resources = Resources(self._ctx.settings, pool, http, queue, PresenceRepository(schema))
+            self._runner = Runner(resources, self._ctx.loggers)
+            self._started.set()
+            await self._closing.wait()
+            await self._cancel_all()
+
+    async def _open_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        settings = self._ctx.settings
+
+        async def opener(_dsn: object, **driver_options: Any) -> Connection:
+            return await connect(settings, purpose="pipelines", command_timeout_s=None, **driver_options)
+
+        pool: asyncpg.Pool[asyncpg.Record] = await asyncpg.create_pool(  # type: ignore[call-overload]
+            connect=opener,
+            min_size=0,
+            max_size=settings.pg_pool_size,
+            max_inactive_connection_lifetime=float(max(settings.pg_pool_recycle, 0)),
+        )
+        return pool
+
+    def _begin(self, run: Run) -> None:
+        task = self._loop.create_task(self._execute(run), name=f"run {run.lease.job_id}")
+        self._tasks[run.lease] = task
+
+    async def _execute(self, run: Run) -> None:
+        assert self._runner is not None  # noqa: S101 - set before the thread takes runs
+        try:
+            self._done(run, await self._runner.execute(run))
+        finally:
+            self._tasks.pop(run.lease, None)
+
+    def _cancel(self, lease: Lease) -> None:
+        task = self._tasks.get(lease)
+        if task is not None:
+            task.cancel()
+
+    async def _cancel_all(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)

@@ -1,0 +1,211 @@
+"""Builds the parts that run jobs from WORKERS_JSON, and drains them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from uuid import UUID
+
+from dataloader.base import Component, supervise, wait_for
+from dataloader.config import QueueWorkers, Settings
+from dataloader.context import AppContext
+from dataloader.domain.outcomes import HandedOver, Outcome
+from dataloader.storage.db import PinnedConnection
+from dataloader.storage.repositories.presence import Presence, PresenceRepository, TaskEntry
+from dataloader.workers.base import Fleet, Worker
+from dataloader.workers.control import Control
+from dataloader.workers.executors.inline import InlineExecutor
+from dataloader.workers.leases import LeaseKeeper
+from dataloader.workers.pipelines.registry import Registry
+from dataloader.workers.promoter import Promoter
+from dataloader.workers.reaper import Pruner, Reaper
+from dataloader.workers.runs import Run, RunTable, StopReason
+from dataloader.workers.watchdog import Watchdog
+
+SETTLE_RESERVE_S = 3.0
+"""Part of the shutdown grace that is kept for writing the last outcomes."""
+
+
+class WorkerManager:
+    """The worker role of a process.
+
+    Args:
+        ctx: The process.
+        registry: The tasks it knows.
+    """
+
+    name = "workers"
+
+    def __init__(self, ctx: AppContext, registry: Registry) -> None:
+        self._ctx = ctx
+        self._registry = registry
+        self._logger = ctx.loggers.app.bind(part=self.name)
+        self._control = Control(ctx, purpose="control")
+        self._upkeep = Control(ctx, purpose="upkeep")
+        self._fleet = Fleet(ctx, registry, self._control)
+        self._queues = queues_of(ctx.settings, registry)
+        self._loop = asyncio.get_running_loop()
+        self._executor = InlineExecutor(ctx, done=self._on_done)
+        self._workers = {queue.queue: Worker(self._fleet, queue, self._executor) for queue in self._queues}
+        self._leases = LeaseKeeper(ctx, self._fleet.runs, self._presence())
+        self._watchdog = Watchdog(
+            ctx,
+            self._fleet,
+            executor=self._executor,
+            leases=self._leases,
+            control=Control(ctx, purpose="watchdog"),
+        )
+        self._hurry = asyncio.Event()
+        ctx.listener.subscribe("cancel", self._on_cancel)
+
+    @property
+    def runs(self) -> RunTable:
+        """The runs of this process."""
+        return self._fleet.runs
+
+    def facts(self) -> dict[str, object]:
+        """Return what `/status` shows of the workers."""
+        return {
+            "worker_id": str(self._ctx.process_id),
+            "draining": self._fleet.draining.is_set(),
+            "queues": {
+                worker.queue: {"active": worker.active, "concurrency": worker.concurrency}
+                for worker in self._workers.values()
+            },
+        }
+
+    def hand_over_now(self) -> None:
+        """End the drain at once: cancel what runs and give it back."""
+        self._hurry.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run jobs until told to stop; then drain, hand over what is left, and return."""
+        await self._publish()
+        self._executor.open()
+        self._leases.open()
+        self._logger.info("workers started", queues={queue.queue: queue.concurrency for queue in self._queues})
+        upkeep_stop = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(supervise(self._upkeep_parts(), upkeep_stop))
+                tasks = [
+                    group.create_task(worker.run(upkeep_stop), name=worker.name) for worker in self._workers.values()
+                ]
+                group.create_task(self._drain_when_told(stop, upkeep_stop, tasks))
+        finally:
+            await self._close()
+        self._logger.info("workers stopped")
+
+    def _upkeep_parts(self) -> Iterable[Component]:
+        yield Promoter(self._ctx, self._upkeep)
+        yield Reaper(self._ctx, self._upkeep, held=self._fleet.runs.held)
+        yield Pruner(self._ctx, Control(self._ctx, purpose="pruner"))
+        yield self._watchdog
+
+    async def _publish(self) -> None:
+        """Publish the catalogue of tasks; the start waits for the database before it comes here."""
+        entries = [
+            TaskEntry(
+                spec.name,
+                spec.queue,
+                spec.doc,
+                spec.args_schema(),
+                spec.options.as_json(),
+                spec.options.on_partition_failure.value,
+            )
+            for spec in self._registry
+        ]
+        pinned = PinnedConnection(self._ctx.settings, purpose="catalogue")
+        try:
+            async with pinned.use() as connection:
+                await PresenceRepository(self._ctx.settings.pg_schema).publish(connection, entries)
+        finally:
+            await pinned.close()
+
+    async def _drain_when_told(
+        self, stop: asyncio.Event, upkeep_stop: asyncio.Event, tasks: list[asyncio.Task[None]]
+    ) -> None:
+        await stop.wait()
+        settings = self._ctx.settings
+        deadline_s = time.monotonic() + settings.dl_shutdown_grace_sec
+        reserve_s = min(SETTLE_RESERVE_S, settings.dl_shutdown_grace_sec / 4)
+        self._begin_drain()
+        await self._until_empty(deadline_s - 2 * reserve_s, hurry=self._hurry)
+        for run in self._fleet.runs:
+            self._executor.cancel(run)
+        await self._until_empty(time.monotonic() + reserve_s)
+        for run in self._fleet.runs:
+            self._give_up(run)
+        await self._until_empty(time.monotonic() + reserve_s)
+        upkeep_stop.set()
+        for task in tasks:
+            task.cancel()
+
+    def _begin_drain(self) -> None:
+        self._logger.info("draining", running=len(self._fleet.runs))
+        self._leases.stopping = True
+        self._leases.beat_soon()
+        self._fleet.draining.set()
+        for run in self._fleet.runs:
+            run.request_stop(StopReason.HAND_OVER)
+        self._wake_all()
+
+    async def _until_empty(self, deadline_s: float, *, hurry: asyncio.Event | None = None) -> None:
+        """Wait until every run has ended and is written, the time is up, or there is a hurry."""
+        never = asyncio.Event()
+        while len(self._fleet.runs) and time.monotonic() < deadline_s:
+            if await wait_for(hurry or never, 0.02):
+                return
+
+    def _give_up(self, run: Run) -> None:
+        """Hand over a run that does not end: its fence keeps it from writing anything more."""
+        self._logger.error("run does not stop, handed over", job_id=str(run.lease.job_id), task=run.job.task)
+        self._deliver(run, HandedOver("shutdown, the pipeline did not stop"))
+
+    def _on_done(self, run: Run, outcome: Outcome) -> None:
+        """Take an outcome from the executor's thread to the control loop."""
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, run, outcome)
+        except RuntimeError:
+            self._logger.warning("outcome after the end of the process is dropped", job_id=str(run.lease.job_id))
+
+    def _deliver(self, run: Run, outcome: Outcome) -> None:
+        self._workers[run.job.queue].finished(run, outcome)
+
+    def _on_cancel(self, job_id: str) -> None:
+        if job_id == "*":
+            self._leases.beat_soon()
+            return
+        for run in self._fleet.runs.of_job(UUID(job_id)):
+            run.request_stop(StopReason.CANCEL)
+
+    def _wake_all(self) -> None:
+        for worker in self._workers.values():
+            worker.wake.set()
+
+    async def _close(self) -> None:
+        await asyncio.to_thread(self._executor.close)
+        await asyncio.to_thread(self._leases.close)
+        await self._control.close()
+        await self._upkeep.close()
+
+    def _presence(self) -> Presence:
+        return Presence(
+            worker_id=self._ctx.process_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=version("dataloader"),
+            queues={queue.queue: queue.concurrency for queue in self._queues},
+            tasks=[spec.name for spec in self._registry],
+        )
+
+
+def queues_of(settings: Settings, registry: Registry) -> list[QueueWorkers]:
+    """Return the queues to work on: WORKERS_JSON, or else every queue that a task names."""
+    if settings.workers_json is not None:
+        return list(settings.workers_json)
+    return [QueueWorkers(queue=queue) for queue in registry.queues()]

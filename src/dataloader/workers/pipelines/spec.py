@@ -1,0 +1,137 @@
+"""What is known of a pipeline: how it is called, what it takes, how it is treated."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+from dataloader.domain.jobs import OnPartitionFailure
+from dataloader.domain.retry import DEFAULT_RETRY
+from dataloader.exceptions import InvalidArgsError
+from dataloader.interfaces import RetryPolicy
+
+Pipeline = Callable[..., AsyncGenerator[object, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How jobs of a task are treated where the trigger does not say otherwise.
+
+    Attributes:
+        retry: Wait between attempts.
+        max_attempts: Attempts before the job fails; None means the service's default.
+        max_losses: Expired leases in a row before the job is lost; None means the service's default.
+        timeout_s: Longest run time of an attempt, None for no limit.
+        stall_timeout_s: Longest time between two safe points, None for no limit.
+        on_partition_failure: What a finally failed job does to its partition.
+        start_over_on_progress: Attempts start over when the failed attempt had advanced the checkpoint.
+    """
+
+    retry: RetryPolicy = DEFAULT_RETRY
+    max_attempts: int | None = None
+    max_losses: int | None = None
+    timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    on_partition_failure: OnPartitionFailure = OnPartitionFailure.SKIP
+    start_over_on_progress: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """Return what the catalogue keeps."""
+        return {
+            "max_attempts": self.max_attempts,
+            "max_losses": self.max_losses,
+            "timeout_s": self.timeout_s,
+            "stall_timeout_s": self.stall_timeout_s,
+            "start_over_on_progress": self.start_over_on_progress,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A registered task.
+
+    Attributes:
+        queue: The only queue its jobs may run on, None for any.
+        doc: First line of the pipeline's docstring, shown to users.
+        args_model: Model of its arguments, None when it takes a plain dict.
+        takes_context: Whether it takes a `JobContext` as second parameter.
+    """
+
+    name: str
+    pipeline: Pipeline
+    queue: str | None
+    doc: str
+    args_model: type[BaseModel] | None
+    takes_context: bool
+    options: TaskOptions
+
+    def parse_args(self, args: Mapping[str, object]) -> object:
+        """Return the arguments as the pipeline takes them.
+
+        Raises:
+            InvalidArgsError: They do not fit; `details["errors"]` lists field and reason.
+        """
+        if self.args_model is None:
+            return dict(args)
+        try:
+            return self.args_model.model_validate(args)
+        except ValidationError as error:
+            raise InvalidArgsError(f"The arguments do not fit {self.name}", errors=_reasons(error)) from None
+
+    def args_schema(self) -> dict[str, object] | None:
+        """Return the JSON Schema of the arguments, None when any object is taken."""
+        return None if self.args_model is None else self.args_model.model_json_schema()
+
+    def start(self, args: object, context: object) -> AsyncGenerator[object, None]:
+        """Create the generator of one run; nothing of it has been executed yet."""
+        return self.pipeline(args, context) if self.takes_context else self.pipeline(args)
+
+
+def _reasons(error: ValidationError) -> list[dict[str, str]]:
+    return [
+        {"field": ".".join(("args", *(str(part) for part in item["loc"]))), "reason": item["msg"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def describe(name: str, pipeline: Pipeline, *, queue: str | None, options: TaskOptions) -> TaskSpec:
+    """Read a pipeline's signature and docstring.
+
+    Raises:
+        TypeError: It is not an async generator function of one or two parameters.
+    """
+    if not inspect.isasyncgenfunction(pipeline):
+        raise TypeError(f"{name}: a pipeline is an `async def` with at least one `yield`; {_kind(pipeline)} is not")
+    parameters = [p for p in inspect.signature(pipeline).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if not 1 <= len(parameters) <= 2:
+        raise TypeError(f"{name}: a pipeline takes `args`, or `args` and a JobContext")
+    hint = _first_hint(pipeline, parameters[0].name)
+    model = hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None
+    doc = (inspect.getdoc(pipeline) or "").partition("\n")[0]
+    return TaskSpec(name, pipeline, queue, doc, model, len(parameters) == 2, options)
+
+
+def _kind(pipeline: object) -> str:
+    if inspect.iscoroutinefunction(pipeline):
+        return "an `async def` without a `yield`"
+    return "a plain function" if inspect.isfunction(pipeline) else type(pipeline).__name__
+
+
+class _Lenient(dict[str, object]):
+    """Names of a module for resolving annotations; names that exist for type checkers only resolve to `object`."""
+
+    def __missing__(self, key: str) -> object:
+        return getattr(typing, key, object)
+
+
+def _first_hint(pipeline: Pipeline, parameter: str) -> object:
+    module = sys.modules.get(pipeline.__module__)
+    names = _Lenient(
+        vars(__import__("builtins")) | (vars(module) if module else {}) | getattr(pipeline, "__globals__", {})
+    )
+    return typing.get_type_hints(pipeline, localns=names).get(parameter)

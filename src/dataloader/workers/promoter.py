@@ -1,0 +1,39 @@
+"""Makes waiting jobs claimable when they are due and their key is free; finds what nobody announced."""
+
+from __future__ import annotations
+
+import time
+
+from dataloader.context import AppContext
+from dataloader.workers.control import Control
+from dataloader.workers.periodic import Periodic
+
+KEYS_PER_SCAN = 200
+OVERLAP_S = 2.0
+
+
+class Promoter(Periodic):
+    """Promotes due jobs, keyed jobs that became due, and a few keys of a scan that goes round all of them.
+
+    Args:
+        ctx: The process; its listener wakes this part when plain SQL added keyed jobs.
+        control: Connection to work on.
+    """
+
+    name = "promoter"
+
+    def __init__(self, ctx: AppContext, control: Control) -> None:
+        super().__init__(period_s=ctx.settings.dl_poll_sec / 2, logger=ctx.loggers.app.bind(part=self.name))
+        self._control = control
+        self._looked_s: float | None = None
+        self._cursor = ("", "")
+        ctx.listener.subscribe("promote", self.wake.set)
+
+    async def step(self) -> None:
+        """Promote once."""
+        started_s = time.monotonic()
+        window_s = OVERLAP_S if self._looked_s is None else started_s - self._looked_s + OVERLAP_S
+        await self._control.promote_due()
+        await self._control.promote_keys_due(window_s=window_s)
+        self._cursor = await self._control.promote_keys_after(*self._cursor, KEYS_PER_SCAN)
+        self._looked_s = started_s

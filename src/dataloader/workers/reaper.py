@@ -1,0 +1,90 @@
+"""Takes back what dead workers held, and removes what is old."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from dataloader.context import AppContext
+from dataloader.domain.jobs import Lease
+from dataloader.storage.repositories.rows import Released
+from dataloader.workers.control import Control
+from dataloader.workers.periodic import Periodic
+
+PRUNE_PERIOD_S = 60.0
+_RECONCILE_BEATS = 1.5
+_GRACE_BEATS = 2.0
+
+
+class Reaper(Periodic):
+    """Reaps expired leases, and gives back claims of this process that it never heard of.
+
+    It measures its own gap: when it could not look for long, neither could live workers renew; it waits for them first.
+
+    Args:
+        ctx: The process.
+        control: Connection to work on.
+        held: Returns the leases this process knows of.
+    """
+
+    name = "reaper"
+
+    def __init__(self, ctx: AppContext, control: Control, *, held: Callable[[], Iterable[Lease]]) -> None:
+        super().__init__(period_s=ctx.settings.dl_reaper_period_sec, logger=ctx.loggers.app.bind(part=self.name))
+        self._ctx = ctx
+        self._control = control
+        self._held = held
+        self._looked_s: float | None = None
+        self._not_before_s = 0.0
+
+    async def step(self) -> None:
+        """Reap once, unless live workers must get the chance to renew first."""
+        settings = self._ctx.settings
+        await self._control.reconcile(self._held(), age_s=_RECONCILE_BEATS * settings.dl_heartbeat_sec)
+        now_s = time.monotonic()
+        grace_s = _GRACE_BEATS * settings.dl_heartbeat_sec
+        if self._looked_s is None or now_s - self._looked_s > settings.dl_default_lease_ttl_sec / 2:
+            self._not_before_s = now_s + grace_s
+        self._looked_s = now_s
+        if now_s >= self._not_before_s:
+            for released in await self._control.reap(grace_s=grace_s):
+                self._log(released)
+
+    def _log(self, released: Released) -> None:
+        self._ctx.metrics.lease_lost("expired")
+        self._ctx.loggers.app.warning(
+            "lease expired",
+            job_id=str(released.lease.job_id),
+            epoch=released.lease.epoch,
+            status=released.status.value,
+            queue=released.queue,
+        )
+
+
+class Pruner(Periodic):
+    """Removes finished jobs after the retention time, and idempotency keys nothing needs, in small batches.
+
+    Args:
+        ctx: The process.
+        control: Connection to work on, its own: a batch must not hold up a claim.
+    """
+
+    name = "pruner"
+
+    def __init__(self, ctx: AppContext, control: Control) -> None:
+        logger = ctx.loggers.app.bind(part=self.name)
+        super().__init__(period_s=PRUNE_PERIOD_S, logger=logger)
+        self._ctx = ctx
+        self._control = control
+        self._logger = logger
+
+    async def step(self) -> None:
+        """Remove one batch; come again at once while there is more."""
+        jobs, keys = await self._control.prune(retention_days=self._ctx.settings.dl_retention_days)
+        if jobs or keys:
+            self._logger.info("pruned", jobs=jobs, keys=keys)
+            self.wake.set()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._control.close()

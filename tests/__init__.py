@@ -1,0 +1,3 @@
+"""Tests of Dataloader."""
+
+from __future__ import annotations

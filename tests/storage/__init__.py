@@ -1,0 +1,3 @@
+"""Tests of statements against a real PostgreSQL."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tests without a database."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tests of what runs jobs."""
+
+from __future__ import annotations
