@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from dataloader.config import Settings, load_settings
 from dataloader.embedded import EmbeddedServer
 
-_KEPT = {"DL_TEST_DSN", "DL_TEST_BINDIR"}
+_KEPT = {"DL_TEST_DSN", "DL_TEST_BINDIR", "DL_TEST_POOLER"}
 _FOREIGN = ("PG", "DL_", "APP_", "LOG_", "METRIC_", "AUDIT_LOG_", "WORKERS_JSON", "DEBUG", "LOCAL")
 _UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _FAST_TIMERS: dict[str, object] = {
@@ -87,7 +87,15 @@ def database(server: dict[str, object], template: str) -> Iterator[str]:
 
 @pytest.fixture
 def make_settings(server: dict[str, object], database: str) -> Callable[..., Settings]:
-    """Build settings for this test's database with fast timers; keyword arguments win."""
+    """Build settings for this test's database with fast timers; keyword arguments win.
+
+    With `DL_TEST_POOLER`, the address of a PgBouncer in transaction mode, the service reaches the database through it
+    and listens on a direct connection.
+    """
+    direct = _settings(server, database)
+    if pooler := os.environ.get("DL_TEST_POOLER"):
+        through = {"dl_db_dsn": _in_database(pooler, database), "dl_listen_dsn": direct_dsn(direct)}
+        return lambda **overrides: _settings(server, database, **through | {"dl_pg_statement_cache": 0} | overrides)
     return lambda **overrides: _settings(server, database, **overrides)
 
 
@@ -98,9 +106,9 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 
 
 @pytest.fixture
-async def pg(settings: Settings) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """A connection to this test's database."""
-    connection = await _connect(settings)
+async def pg(server: dict[str, object], database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A direct connection to this test's database."""
+    connection = await _connect(_settings(server, database))
     yield connection
     await connection.close()
 
@@ -119,8 +127,21 @@ def _database(server: dict[str, object], create: str) -> Iterator[str]:
 def _settings(server: dict[str, object], database: str, **overrides: object) -> Settings:
     where = server | {"pg_database": database}
     if dsn := server["dl_db_dsn"]:
-        where["dl_db_dsn"] = urlunsplit(urlsplit(str(dsn))._replace(path=f"/{database}"))
+        where["dl_db_dsn"] = _in_database(str(dsn), database)
     return load_settings(_env_file=None, **where | _FAST_TIMERS | overrides)
+
+
+def _in_database(dsn: str, database: str) -> str:
+    """Return a DSN that leads to another database of the same server."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
+
+
+def direct_dsn(settings: Settings) -> str:
+    """Return the address that settings lead to as a DSN."""
+    if settings.dl_db_dsn:
+        return settings.dl_db_dsn.get_secret_value()
+    place = urlencode({"host": settings.pg_host, "port": settings.pg_port})
+    return f"postgresql://{settings.pg_user}@/{settings.pg_database}?{place}"
 
 
 async def _execute(settings: Settings, statement: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dataloader.embedded import EmbeddedServer
 from dataloader.embedded.home import Home
-from tests.embedded.scene import User, eventually, processes
+from tests.embedded.scene import User, eventually, nothing_left
 from tests.embedded.user import FAST
 
 Spawn = Callable[[], Awaitable[User]]
@@ -20,11 +20,11 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
     """An empty home; after the test, nothing of it is left within seconds."""
     home = Home.at(tmp_path / "data")
     yield home
-    await eventually(lambda: not processes(home))
+    await eventually(lambda: not home.root.exists() or nothing_left(home))
 
 
 @pytest.fixture
-def server(home: Home) -> EmbeddedServer:
+def postgres(home: Home) -> EmbeddedServer:
     """A use of the server that this process can make."""
     return EmbeddedServer(home.root, settings=FAST)
 

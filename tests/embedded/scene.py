@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -16,6 +17,7 @@ import psutil
 
 from dataloader.embedded import EmbeddedServer
 from dataloader.embedded.home import Home
+from dataloader.embedded.locks import is_held
 from dataloader.embedded.processes import postmaster
 
 _PROJECT = Path(__file__).parents[2]
@@ -76,8 +78,13 @@ async def eventually(holds: Callable[[], bool], *, within_s: float = _BOUND_S) -
 
 
 def processes(home: Home) -> list[psutil.Process]:
-    """Return all that lives because of a home: postmaster, backends, initdb, watchdog."""
+    """Return postmaster, backends and watchdogs of a home."""
     return [process for process in psutil.process_iter() if _belongs(process, home)]
+
+
+def nothing_left(home: Home) -> bool:
+    """Return whether nothing lives because of a home; an initdb is known by its lock only."""
+    return not processes(home) and not is_held(home.server_lock)
 
 
 def watchdogs(home: Home) -> list[psutil.Process]:
@@ -101,12 +108,8 @@ def live_postmaster(home: Home) -> psutil.Process:
 def _belongs(process: psutil.Process, home: Home) -> bool:
     try:
         words = process.cmdline()
-        if "tests.embedded.user" in words:
+        if process.pid == os.getpid() or "tests.embedded.user" in words:
             return False
-        return any(str(home.root) in word or home.mark in word for word in words) or _works_in(process, home)
+        return any(str(home.root) in word or home.mark in word for word in words)
     except psutil.Error:
         return False
-
-
-def _works_in(process: psutil.Process, home: Home) -> bool:
-    return process.name() in {"postgres", "initdb"} and Path(process.cwd()).is_relative_to(home.root)

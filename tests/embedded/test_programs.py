@@ -38,20 +38,20 @@ def test_missing_programs_are_reported_with_the_ways_out(tmp_path: Path) -> None
         find_binaries(tmp_path, major=None)
 
 
-async def test_data_of_another_version_are_refused_in_words(server: EmbeddedServer, home: Home) -> None:
+async def test_data_of_another_version_are_refused_in_words(postgres: EmbeddedServer, home: Home) -> None:
     home.cluster.mkdir(parents=True)
     (home.cluster / "PG_VERSION").write_text("9\n")
 
     with pytest.raises(EmbeddedServerError, match=r"written by PostgreSQL 9, but .* PostgreSQL 18; set DL_PG_BINDIR"):
-        await server.start()
+        await postgres.start()
 
 
 async def test_server_that_does_not_start_shows_the_end_of_its_log(home: Home) -> None:
-    server = EmbeddedServer(home.root, settings={"shared_buffers": "plenty"})
+    postgres = EmbeddedServer(home.root, settings={"shared_buffers": "plenty"})
 
     with pytest.raises(EmbeddedServerError, match=r'does not start: .*"shared_buffers": "plenty"'):
-        await server.start()
-    assert await server.stop() is False
+        await postgres.start()
+    assert await postgres.stop() is False
 
 
 async def test_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -62,20 +62,20 @@ async def test_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> No
 
 
 async def test_socket_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    server = EmbeddedServer(tmp_path / ("long" * 50))
-    server.socket_dir.mkdir(mode=0o777)
-    server.socket_dir.chmod(0o777)
+    postgres = EmbeddedServer(tmp_path / ("long" * 50))
+    postgres.socket_dir.mkdir(mode=0o777)
+    postgres.socket_dir.chmod(0o777)
     try:
         with pytest.raises(EmbeddedServerError, match="belongs to somebody else"):
-            await server.start()
+            await postgres.start()
     finally:
-        shutil.rmtree(server.socket_dir)
+        shutil.rmtree(postgres.socket_dir)
 
 
 @as_root
-async def test_root_hands_the_server_to_another_account(server: EmbeddedServer, home: Home) -> None:
+async def test_root_hands_the_server_to_another_account(postgres: EmbeddedServer, home: Home) -> None:
     home.root.mkdir(mode=0o700)
-    async with server, connection(server) as pg:
+    async with postgres, connection(postgres) as pg:
         assert await pg.fetchval("select 1") == 1
         assert live_postmaster(home).uids().effective != 0
         assert home.cluster.stat().st_uid == live_postmaster(home).uids().effective

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import cast
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -115,9 +116,7 @@ class Database:
 
 
 async def _driver(connection: AsyncConnection) -> Connection:
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(driver, asyncpg.Connection)
-    return driver
+    return cast("Connection", (await connection.get_raw_connection()).driver_connection)
 
 
 @contextmanager

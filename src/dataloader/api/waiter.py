@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from dataloader.api.database import Database
+from dataloader.base import wait_for
 from dataloader.exceptions import DataloaderError
 from dataloader.storage.notify_listener import NotifyListener
 from dataloader.storage.repositories.jobs import JobsRepository
@@ -58,20 +59,19 @@ class JobWaiter:
         try:
             yield end
         finally:
-            end.cancel()
+            if not end.cancel() and not end.cancelled():
+                end.exception()
             self._ends[job_id].discard(end)
             if not self._ends[job_id]:
                 del self._ends[job_id]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at the awaited jobs after every notification and once a second; on stop let everyone go."""
-        stopping = asyncio.ensure_future(stop.wait())
         try:
-            while not stop.is_set():
-                await self._pause(stopping)
+            while not await wait_for(stop, MIN_GAP_S):
+                await self._pause(stop)
                 await self._look()
         finally:
-            stopping.cancel()
             self.release()
 
     def release(self) -> None:
@@ -79,13 +79,13 @@ class JobWaiter:
         self._stopping = True
         self._finish_all(None)
 
-    async def _pause(self, stopping: asyncio.Future[bool]) -> None:
-        await asyncio.wait({stopping}, timeout=MIN_GAP_S)
-        woken = asyncio.ensure_future(self._wake.wait())
+    async def _pause(self, stop: asyncio.Event) -> None:
+        signals = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._wake.wait())}
         try:
-            await asyncio.wait({stopping, woken}, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(signals, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            woken.cancel()
+            for signal in signals:
+                signal.cancel()
         self._wake.clear()
 
     async def _look(self) -> None:

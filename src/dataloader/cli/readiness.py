@@ -49,9 +49,11 @@ async def await_database(ctx: AppContext, *, migrating: bool, stop: asyncio.Even
     await patiently(lambda: _prepare(ctx, migrating=migrating), stop=stop, logger=ctx.loggers.app)
 
 
-async def patiently(attempt: Callable[[], Awaitable[None]], *, stop: asyncio.Event, logger: Logger) -> None:
+async def patiently(
+    attempt: Callable[[], Awaitable[None]], *, stop: asyncio.Event, logger: Logger, pause_s: float = _FIRST_PAUSE_S
+) -> None:
     """Repeat `attempt` while the database is away; one line in the log when it is, one when it is back."""
-    pause_s, away = _FIRST_PAUSE_S, False
+    away = False
     while not stop.is_set():
         try:
             await attempt()

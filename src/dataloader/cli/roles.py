@@ -10,7 +10,6 @@ from typer import Context, Exit, Option, Typer
 from dataloader.cli.banner import banner
 from dataloader.cli.ending import run_async, sentences
 from dataloader.cli.options import Embedded, command, configure, help_text
-from dataloader.cli.process import Roles, serve
 from dataloader.cli.screen import out
 from dataloader.config import Settings, load_settings
 from dataloader.exceptions import InvalidError, SettingsError
@@ -54,7 +53,7 @@ def everything(
         raise Exit
     with sentences():
         if context.invoked_subcommand is None:
-            run_async(_run(Roles(api=True, workers=True), embedded=embedded))
+            run_async(_run(api=True, workers=True, embedded=embedded))
         elif embedded:
             raise InvalidError("--embedded goes behind the command")
 
@@ -65,6 +64,8 @@ async def up(*, embedded: Embedded = False) -> None:
     The data lie under DL_DATA_DIR (.dataloader unless set). With PG_HOST or DL_DB_DSN that server is used instead,
     unless --embedded says otherwise.
     """
+    from dataloader.cli.process import Roles, serve  # noqa: PLC0415 - help and clients must not wait for it
+
     settings, server = configure(embedded=embedded or not load_settings().has_database)
     await serve(
         settings,
@@ -77,7 +78,7 @@ async def up(*, embedded: Embedded = False) -> None:
 
 async def api(*, embedded: Embedded = False) -> None:
     """Run the HTTP API alone; any number may run against one database."""
-    await _run(Roles(api=True), embedded=embedded)
+    await _run(api=True, embedded=embedded)
 
 
 async def worker(*, embedded: Embedded = False) -> None:
@@ -85,13 +86,15 @@ async def worker(*, embedded: Embedded = False) -> None:
 
     WORKERS_JSON names queues and how many of their jobs run at a time; unset, it is every queue of a known task.
     """
-    await _run(Roles(workers=True), embedded=embedded)
+    await _run(workers=True, embedded=embedded)
 
 
-async def _run(roles: Roles, *, embedded: bool) -> None:
+async def _run(*, api: bool = False, workers: bool = False, embedded: bool) -> None:
+    from dataloader.cli.process import Roles, serve  # noqa: PLC0415 - help and clients must not wait for it
+
     settings, server = configure(embedded=embedded)
     require_database(settings)
-    await serve(settings, roles, embedded=server)
+    await serve(settings, Roles(api=api, workers=workers), embedded=server)
 
 
 def require_database(settings: Settings) -> None:

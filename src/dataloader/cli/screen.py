@@ -69,7 +69,7 @@ def ago(instant: datetime | None, *, now: datetime | None = None) -> str:
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units."""
     rest = round(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         count, rest = divmod(rest, size)
         if count or (unit == "s" and not parts):

@@ -26,6 +26,12 @@ _BY_STATUS: Mapping[int, type[DataloaderError]] = {
 }
 
 
+class UnreachableError(UnavailableError):
+    """Nothing answers at the service's address; the request was not sent."""
+
+    code = "unreachable"
+
+
 def error_from(status: int, body: bytes, *, request: str) -> DataloaderError:
     """Return the error that an answer stands for.
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TypeVar
 
 import aiohttp
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from dataloader.client.errors import error_from
+from dataloader.client.errors import UnreachableError, error_from
 from dataloader.connectors.retry import parse_retry_after
 from dataloader.exceptions import DataloaderError, InvalidError, UnavailableError
 
+_PREFIX = "/api/v1"
 _TOO_MANY = 429
 _UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
-T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,14 @@ class Call:
     """One request.
 
     Attributes:
+        path: Below `/api/v1`.
         repeatable: Sending it twice does no more than sending it once.
         wait_s: How long the service may hold the answer back.
     """
 
     method: str
     path: str
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Sequence[tuple[str, str]] = ()
     body: object = None
     repeatable: bool = True
     wait_s: float = 0
@@ -59,11 +61,11 @@ class Patience:
         """Return the wait before the next try, None when there is to be none."""
         if failures >= self.tries or (retry_after_s or 0) > self.retry_after_max_s:
             return None
-        bound_s = min(self.initial_s * 2 ** (failures - 1), self.max_s)
+        bound_s = min(self.initial_s * 2.0 ** (failures - 1), self.max_s)
         return max(retry_after_s or 0.0, bound_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
 
-class _FailedTry(Exception):
+class _FailedTryError(Exception):
     """One try failed in a way that another may not.
 
     Attributes:
@@ -102,39 +104,39 @@ class Transport:
         if own is not None:
             await own.close()
 
-    async def fetch(self, call: Call, kind: TypeAdapter[T]) -> T:
-        """Send a call and read the answer.
+    async def fetch(self, call: Call, kind: type[M]) -> tuple[int, M]:
+        """Send a call; return the answer's status and what it says.
 
         Raises:
             DataloaderError: The one that the service answered with.
             UnavailableError: The service cannot be reached, or what answers is no Dataloader.
         """
-        body = await self.send(call)
+        status, body = await self.send(call)
         try:
-            return kind.validate_json(body)
+            return status, kind.model_validate_json(body)
         except ValidationError as error:
             raise UnavailableError(
                 f"{self._show(call)} did not answer like this version of Dataloader", url=self.base_url
             ) from error
 
-    async def send(self, call: Call) -> bytes:
+    async def send(self, call: Call) -> tuple[int, bytes]:
         """Send a call until it is answered; see `fetch` for what is raised."""
         failures = 0
         while True:
             try:
                 return await self._try(call)
-            except _FailedTry as failed:
+            except _FailedTryError as failed:
                 failures += 1
                 wait_s = self._patience.wait_s(failures, failed.retry_after_s)
                 if wait_s is None or not (call.repeatable or failed.untouched):
                     raise failed.error from failed.__cause__
             await asyncio.sleep(wait_s)
 
-    async def _try(self, call: Call) -> bytes:
+    async def _try(self, call: Call) -> tuple[int, bytes]:
         try:
             async with self._opened().request(
                 call.method,
-                self.base_url + call.path,
+                self.base_url + _PREFIX + call.path,
                 params=call.params,
                 json=call.body,
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s + call.wait_s),
@@ -143,12 +145,12 @@ class Transport:
                 return self._judge(call, response, await response.read())
         except _UNSENT as error:
             reason = f"No Dataloader answers at {self.base_url} ({_reason(error)})"
-            raise _FailedTry(UnavailableError(reason, url=self.base_url), untouched=True) from error
+            raise _FailedTryError(UnreachableError(reason, url=self.base_url), untouched=True) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise InvalidError(f"{self.base_url} is not an http or https address") from error
         except (aiohttp.ClientError, OSError) as error:
             reason = f"{self._show(call)} got no answer ({_reason(error)}){_doubt(call)}"
-            raise _FailedTry(UnavailableError(reason, url=self.base_url)) from error
+            raise _FailedTryError(UnavailableError(reason, url=self.base_url)) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is not None:
@@ -157,17 +159,17 @@ class Transport:
             self._own = aiohttp.ClientSession(headers={"User-Agent": f"dataloader/{version('dataloader')}"})
         return self._own
 
-    def _judge(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> bytes:
+    def _judge(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> tuple[int, bytes]:
         if response.status < 300:
-            return body
+            return response.status, body
         error = error_from(response.status, body, request=self._show(call))
         if not isinstance(error, UnavailableError):
             raise error
         wait_s = parse_retry_after(response.headers.get("Retry-After"))
-        raise _FailedTry(error, untouched=response.status == _TOO_MANY, retry_after_s=wait_s)
+        raise _FailedTryError(error, untouched=response.status == _TOO_MANY, retry_after_s=wait_s)
 
     def _show(self, call: Call) -> str:
-        return f"{call.method} {self.base_url}{call.path}"
+        return f"{call.method} {self.base_url}{_PREFIX}{call.path}"
 
 
 def _reason(error: Exception) -> str:

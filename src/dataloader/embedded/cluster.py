@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from dataloader.embedded.accounts import Account, server_account
@@ -15,7 +16,7 @@ from dataloader.embedded.locks import FileLock
 from dataloader.embedded.processes import StrPath, detached, kill_remains, postmaster, run
 
 _COPIES = Path("/var/lib/dataloader")
-_OWN_DIRECTORY = Path("/proc/self/cwd")
+_DESCRIPTORS = Path("/proc/self/fd")
 _DEFAULTS = {"max_connections": "200", "shared_buffers": "128MB", "jit": "off", "timezone": "UTC"}
 
 
@@ -77,14 +78,16 @@ class Cluster:
         new.mkdir(mode=0o700)
         if account:
             account.give(new)
-        command: list[StrPath] = [binaries.bindir / "initdb", "-D", _path_for(account, binaries, new)]
-        done = run([*command, *self._options(binaries)], account=account, cwd=new, inherit=[lock])
+        with way_into(new, account) as (path, descriptors):
+            command: list[StrPath] = [binaries.bindir / "initdb", "-D", path, *self._options(binaries)]
+            done = run(command, account=account, inherit=[lock.fileno(), *descriptors])
         if done.returncode:
             raise EmbeddedServerError(
                 f"initdb failed in {self._home.root} (exit code {done.returncode}): {done.stdout[-2000:].strip()}"
             )
         new.rename(self._home.cluster)
-        _sync_directory(self._home.root)
+        with _opened(self._home.root) as root:
+            os.fsync(root)
 
     def _options(self, binaries: Binaries) -> list[str]:
         """Return options of initdb; the locale is one that every system has."""
@@ -113,23 +116,28 @@ class Cluster:
             "cluster_name": self._home.mark,
         }
         options = [f"--{name}={value}" for name, value in {**self._settings, **fixed}.items()]
-        command: list[StrPath] = [binaries.bindir / "postgres", "-D", _path_for(account, binaries, cluster), *options]
-        with self._home.open_log() as log:
-            run(detached(command), account=account, cwd=cluster, output=log, inherit=[lock])
+        with self._home.open_log() as log, way_into(cluster, account) as (path, descriptors):
+            command: list[StrPath] = [binaries.bindir / "postgres", "-D", path, *options]
+            run(detached(command), account=account, output=log, inherit=[lock.fileno(), *descriptors])
 
 
-def _path_for(account: Account | None, binaries: Binaries, directory: Path) -> Path:
-    """Return the path by which PostgreSQL, started in `directory`, reaches it.
+@contextmanager
+def way_into(directory: Path, account: Account | None) -> Iterator[tuple[Path, list[int]]]:
+    """Give a path by which processes of `account` reach a directory, and the descriptors they must inherit for that.
 
-    Another account may have no way into the directories above, which stay closed: through this link it needs none.
-    Before version 16 the programs looked up their working directory and could not use it.
+    The account may have no way into the directories above, and they stay closed: it goes in by the open descriptor.
     """
-    return _OWN_DIRECTORY if account and binaries.major >= 16 and _OWN_DIRECTORY.exists() else directory
+    if account is None or not _DESCRIPTORS.exists():
+        yield directory, []
+        return
+    with _opened(directory) as descriptor:
+        yield _DESCRIPTORS / str(descriptor), [descriptor]
 
 
-def _sync_directory(directory: Path) -> None:
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

@@ -26,10 +26,10 @@ StrPath = str | Path
 POSTGRES_ENVIRONMENT: Mapping[str, str] = {"LANG": "C", "LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath}
 """All that PostgreSQL gets to see: locales and PG* variables of the user must not change what it does."""
 
-_ROOT = Path("/")
 _WATCHDOG = "dataloader.embedded.watchdog"
 _POLL_S = 0.02
 _REPEAT_S = 1.0
+_CLOCK_SLACK_S = 3.0
 _STOP_STAGES = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 
 
@@ -37,24 +37,22 @@ def run(
     command: Sequence[StrPath],
     *,
     account: Account | None = None,
-    cwd: Path = _ROOT,
     env: Mapping[str, str] | None = POSTGRES_ENVIRONMENT,
     output: BinaryIO | int = subprocess.PIPE,
-    inherit: Iterable[FileLock] = (),
+    inherit: Iterable[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a short command to its end, out of reach of Ctrl-C in our terminal.
 
     Args:
         command: Program and arguments.
         account: Whom it runs as; None for our own account.
-        cwd: Entered before the account changes, so that the account need not reach it by its path.
         env: Its environment; None for ours.
         output: Where its output and errors go.
-        inherit: Locks that it and its children hold as long as they live.
+        inherit: Descriptors that it and its children keep open as long as they live.
     """
     return subprocess.run(  # noqa: S603 - every command is ours
         command,
-        cwd=cwd,
+        cwd="/",
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -63,7 +61,7 @@ def run(
         errors="replace",
         check=False,
         start_new_session=True,
-        pass_fds=[lock.fileno() for lock in inherit],
+        pass_fds=tuple(inherit),
         user=account.uid if account else None,
         group=account.gid if account else None,
         extra_groups=[] if account else None,
@@ -84,11 +82,11 @@ def require_psutil() -> None:
 def postmaster(home: Home) -> psutil.Process | None:
     """Return the living server process; a pid file that names anything else is not believed."""
     try:
-        pid = int((home.cluster / "postmaster.pid").read_text().split("\n", 1)[0])
-        process = psutil.Process(pid)
+        pid, _, began_at, *_ = (home.cluster / "postmaster.pid").read_text().split("\n")
+        process = psutil.Process(int(pid))
+        return process if _is_marked(process, home.mark) or _is_server_since(process, int(began_at)) else None
     except (OSError, ValueError, psutil.Error):
         return None
-    return process if _is_marked(process, home.mark) or _works_in(process, home.cluster) else None
 
 
 def stop_server(home: Home) -> bool:
@@ -122,7 +120,7 @@ def ensure_watchdog(home: Home) -> None:
         if lock.try_exclusive():
             command = detached([sys.executable, "-m", _WATCHDOG, home.root, str(lock.fileno())])
             with home.open_log() as log:
-                run(command, env=None, output=log, inherit=[lock])
+                run(command, env=None, output=log, inherit=[lock.fileno()])
     finally:
         lock.leave_to_children()
 
@@ -153,9 +151,7 @@ def _is_marked(process: psutil.Process, mark: str) -> bool:
         return False
 
 
-def _works_in(process: psutil.Process, directory: Path) -> bool:
-    """Return whether a process is PostgreSQL at work in `directory`, started by whomever; False if we may not know."""
-    try:
-        return process.name().startswith("postgres") and process.cwd() == str(directory)
-    except psutil.Error:
-        return False
+def _is_server_since(process: psutil.Process, began_at: int) -> bool:
+    """Return whether a process is a PostgreSQL that began then: without our mark, started by somebody else."""
+    is_alive = process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE
+    return is_alive and abs(process.create_time() - began_at) < _CLOCK_SLACK_S

@@ -31,6 +31,9 @@ _POLICIES = ", ".join(f"'{policy}'" for policy in OnPartitionFailure)
 _NAME = "~ '^[a-z0-9_.-]{1,63}$'"
 _WAITING = "status = 'queued' and not ready and hold_reason is null"
 _TURN = "ready or status = 'running'"
+_FIRST_INSTANT = "timestamptz '0001-01-01 00:00+00'"
+_AFTER_LAST = "timestamptz '10000-01-01 00:00+00'"
+"""Instants beyond what Python can hold would end the worker that reads them."""
 
 Json = dict[str, object]
 
@@ -121,8 +124,14 @@ class Job(Base):
         CheckConstraint("max_attempts between 1 and 100", name="max_attempts"),
         CheckConstraint("max_losses between 1 and 100", name="max_losses"),
         CheckConstraint("attempt >= 0 and losses >= 0 and epoch >= 0", name="counts"),
-        CheckConstraint("isfinite(available_at)", name="available_at"),
-        CheckConstraint("timeout_s > 0 and stall_timeout_s > 0", name="timeouts"),
+        CheckConstraint("jsonb_typeof(args) = 'object'", name="args"),
+        CheckConstraint(
+            "jsonb_typeof(labels) = 'object' and not jsonb_path_exists(labels, '$.* ? (@.type() <> \"string\")')",
+            name="labels",
+        ),
+        CheckConstraint(f"available_at >= {_FIRST_INSTANT} and available_at < {_AFTER_LAST}", name="available_at"),
+        CheckConstraint("timeout_s > 0 and timeout_s < 'infinity'", name="timeout_s"),
+        CheckConstraint("stall_timeout_s > 0 and stall_timeout_s < 'infinity'", name="stall_timeout_s"),
         CheckConstraint("not ready or (status = 'queued' and hold_reason is null)", name="ready"),
         CheckConstraint("(status = 'running') = (lease_expires_at is not null)", name="lease"),
         CheckConstraint("status <> 'running' or worker_id is not null", name="owner"),
@@ -166,7 +175,8 @@ class Job(Base):
             unique=True,
             postgresql_where=text(f"partition_key is not null and ({_TURN})"),
         ),
-        Index("dl_jobs_running_ix", "worker_id", postgresql_where=text("status = 'running'")),
+        # Not by status: a hot statement that names jobs must never be planned over everything that runs.
+        Index("dl_jobs_running_ix", "worker_id", postgresql_where=text("lease_expires_at is not null")),
         Index("dl_jobs_finished_ix", "finished_at", postgresql_where=text("finished_at is not null")),
         {
             "postgresql_with": {
@@ -220,7 +230,7 @@ class Idempotency(Base):
 
     __table_args__ = (
         CheckConstraint("octet_length(key) between 1 and 255", name="key"),
-        Index("dl_idempotency_created_ix", "created_at"),
+        Index("dl_idempotency_created_ix", "created_at", postgresql_where=text("final_status is not null")),
         Index("dl_idempotency_job_ix", "job_id"),
     )
 

@@ -21,6 +21,7 @@ ANYTHING = "*"
 
 PROBE_PERIOD_S = 10.0
 PROBE_TIMEOUT_S = 5.0
+RETRY_MIN_S = 0.1
 RETRY_MAX_S = 5.0
 
 Subscriber = Callable[[str], None]
@@ -67,14 +68,14 @@ class NotifyListener:
         if not self._enabled:
             await stop.wait()
             return
-        pause_s = 0.1
+        pause_s = RETRY_MIN_S
         while not stop.is_set():
             try:
                 with translated():
                     await self._listen(stop)
-                    pause_s = 0.1
             except (DatabaseAwayError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                if self.connected or pause_s <= 0.1:
+                pause_s = RETRY_MIN_S if self.connected else pause_s
+                if pause_s == RETRY_MIN_S:
                     self._logger.warning("listener lost, polling meanwhile", reason=str(error))
                 await wait_for(stop, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 pause_s = min(pause_s * 2, RETRY_MAX_S)

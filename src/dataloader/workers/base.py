@@ -8,13 +8,17 @@ import time
 
 from dataloader.config import QueueWorkers
 from dataloader.context import AppContext
-from dataloader.domain.jobs import ClaimedJob, Lease
+from dataloader.domain.jobs import ClaimedJob, JobStatus, Lease
 from dataloader.domain.outcomes import Abandoned, Outcome, Settlement, settlement
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.periodic import Patience, Wake
 from dataloader.workers.pipelines.registry import Registry
-from dataloader.workers.runs import Run, RunTable
+from dataloader.workers.runs import Run, RunTable, StopReason
+
+
+BUSY_PAUSE_S = 0.01
+"""First pause before a row that is locked by somebody else is tried again; it doubles."""
 
 
 class Fleet:
@@ -24,6 +28,7 @@ class Fleet:
         runs: Every run of the process, of all queues.
         draining: Set when the process is to end: claim no more.
         blocked: Whether a pipeline keeps the executor's loop from running others.
+        turn: Held from the decision to claim until what was claimed is entered.
     """
 
     def __init__(self, ctx: AppContext, registry: Registry, control: Control) -> None:
@@ -33,11 +38,14 @@ class Fleet:
         self.runs = RunTable()
         self.draining = asyncio.Event()
         self.blocked = False
+        self.turn = asyncio.Lock()
         self._suspects: set[Run] = set()
 
     def start(self, run: Run) -> None:
         """Enter a run; one that was lost before is watched until it is known to be harmless."""
         self.runs.add(run)
+        if self.draining.is_set():
+            run.request_stop(StopReason.HAND_OVER)
         if run.job.losses:
             self._suspects.add(run)
 
@@ -81,7 +89,8 @@ class Worker:
         self._tasks = fleet.registry.tasks_on(queue.queue)
         self._patience = Patience(fleet.ctx.loggers.app.bind(part=self.name))
         self._ended: list[tuple[Run, Outcome]] = []
-        self._unsure: set[Lease] = set()
+        self._busy: list[tuple[Run, Outcome]] = []
+        self._busy_pause_s = 0.0
         self._active = 0
         fleet.ctx.listener.subscribe("queue", self._on_notification)
 
@@ -118,32 +127,37 @@ class Worker:
             self._ctx.metrics.database_error("control")
             return self._patience.failed(error)
         self._patience.ok()
-        return self._ctx.settings.dl_poll_sec / 2 * random.uniform(0.6, 1.0)  # noqa: S311 - jitter
+        pause_s = self._ctx.settings.dl_poll_sec / 2 * random.uniform(0.6, 1.0)  # noqa: S311 - jitter
+        self._busy_pause_s = min(max(2 * self._busy_pause_s, BUSY_PAUSE_S), pause_s) if self._busy else 0.0
+        return self._busy_pause_s or pause_s
 
     async def _exchange(self) -> None:
         while True:
             await self._settle()
             free = self.concurrency - self._active
-            if free <= 0 or not self._fleet.may_claim():
+            if free <= 0:
                 return
-            claimed = await self._claim(free)
-            if claimed < free and not self._ended:
+            async with self._fleet.turn:
+                if not self._fleet.may_claim():
+                    return
+                claimed = await self._claim(free)
+            if claimed < free and len(self._ended) == len(self._busy):
                 return
 
     async def _claim(self, limit: int) -> int:
         sent_s = time.monotonic()
         jobs = await self._fleet.control.claim(self.queue, self._tasks, limit=limit, idle=not len(self._fleet.runs))
-        for job in jobs:
-            self._start(job, sent_s)
+        if jobs:
+            self._executor.start([self._enter(job, sent_s) for job in jobs])
+            self._ctx.metrics.running(self.queue, self._active)
         return len(jobs)
 
-    def _start(self, job: ClaimedJob, sent_s: float) -> None:
+    def _enter(self, job: ClaimedJob, sent_s: float) -> Run:
         run = Run(job, self._fleet.registry.get(job.task), claim_sent_s=sent_s)
         self._fleet.start(run)
         self._active += 1
         self._ctx.metrics.claimed(job.queue, job.task, (job.started_at - job.available_at).total_seconds())
-        self._ctx.metrics.running(self.queue, self._active)
-        self._executor.start(run)
+        return run
 
     async def _settle(self) -> None:
         """Write what ended; it stays here until the database has taken it."""
@@ -152,21 +166,22 @@ class Worker:
             return
         settlements = [one for run, outcome in batch if (one := settlement(run.lease, outcome, run.progress()))]
         statuses = await self._write(settlements)
-        del self._ended[: len(batch)]
+        self._busy = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) == JobStatus.RUNNING]
+        self._ended[: len(batch)] = self._busy
         for run, outcome in batch:
-            self._close(run, outcome, statuses.get(run.lease))
+            if statuses.get(run.lease) != JobStatus.RUNNING:
+                self._close(run, outcome, statuses.get(run.lease))
 
     async def _write(self, settlements: list[Settlement]) -> dict[Lease, str]:
-        """Settle, and find out about runs whose earlier settling broke off without an answer; return the statuses."""
+        """Settle; return the statuses, `running` for a run whose row somebody else has locked, none for a lost lease.
+
+        A run that is missing from the answer may also have ended by an earlier try that broke off without one.
+        """
         if not settlements:
             return {}
-        retried, self._unsure = self._unsure, self._unsure | {one.lease for one in settlements}
         statuses = {one.lease: one.status.value for one in await self._fleet.control.settle(settlements)}
-        unclear = {one.lease for one in settlements if one.lease in retried and one.lease not in statuses}
-        if unclear:
-            statuses |= await self._fleet.control.settled_before(unclear)
-        self._unsure.clear()
-        return statuses
+        missing = [one.lease for one in settlements if one.lease not in statuses]
+        return statuses | (await self._fleet.control.fates(missing) if missing else {})
 
     def _close(self, run: Run, outcome: Outcome, status: str | None) -> None:
         self._fleet.end(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -16,7 +16,7 @@ from dataloader.connectors.http import HttpClient
 from dataloader.connectors.identifiers import TableName, parse_target
 from dataloader.connectors.rows import NamedRow, Row
 from dataloader.domain.json_values import JSON_LIMIT_BYTES, dump_exact
-from dataloader.exceptions import InvalidError, LeaseLostError
+from dataloader.exceptions import DatabaseAwayError, InvalidError, LeaseLostError
 from dataloader.storage.db import Connection, translated
 from dataloader.storage.queries import run_name
 from dataloader.storage.repositories.presence import PresenceRepository
@@ -38,14 +38,18 @@ class Resources:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection of the pipelines' pool.
+        """Lend a connection of the pipelines' pool; what the borrower raises passes as it is.
 
         Raises:
-            DatabaseAwayError: The service's database cannot be reached, or went away meanwhile.
+            DatabaseAwayError: The service's database cannot be reached.
         """
         with translated():
-            async with self.pool.acquire() as connection:
-                yield connection
+            connection = await self.pool.acquire()
+        try:
+            yield connection
+        finally:
+            with translated():
+                await self.pool.release(connection)
 
 
 class ChunkTransaction:
@@ -146,39 +150,53 @@ class ChunkTransaction:
 async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTransaction]:
     """Open a chunk's transaction, and commit it behind the fence.
 
-    The transaction carries the run's name on the server, so that it can be ended there when its worker is frozen.
+    The transaction carries the run's name on the server, so that it can be ended there when its worker is frozen. Only
+    a connection that is really gone counts as an outage: a source may fail with the same errors.
     """
     async with resources.connection() as connection:
         transaction = connection.transaction()
-        await transaction.start()
         try:
-            await connection.execute(_mark(run, resources.settings))
+            await transaction.start()
+            await connection.execute(_mark(run))
             chunk = ChunkTransaction(run, resources, connection)
             yield chunk
             sent_s = time.monotonic()
             await chunk.seal()
             await transaction.commit()
         except BaseException as error:
-            await _undo(connection, transaction, error)
+            if await _undo(connection, transaction, error):
+                raise DatabaseAwayError(f"the chunk's connection is gone: {type(error).__name__}") from error
             raise
         run.renewed_s = max(run.renewed_s, sent_s)
         run.progress_dirty = False
         run.advanced = run.advanced or chunk.saved_state is not None
 
 
-def _mark(run: Run, settings: Settings) -> str:
+def _mark(run: Run) -> str:
+    """Name the transaction, and let it idle: the reaper ends the chunks of frozen workers, and only those."""
     name = run_name(run.lease.job_id, run.lease.epoch)
-    idle_ms = int(settings.dl_default_lease_ttl_sec * 1000)
-    return f"set local application_name = '{name}'; set local idle_in_transaction_session_timeout = {idle_ms}"
+    return f"set local application_name = '{name}'; set local idle_in_transaction_session_timeout = 0"
 
 
-async def _undo(connection: Connection, transaction: asyncpg.transaction.Transaction, error: BaseException) -> None:
-    """Roll back, or cut the connection when its state is in doubt; never hold up what ended the chunk."""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit) or connection.is_closed():
-        connection.terminate()
-        return
+async def _undo(connection: Connection, transaction: asyncpg.transaction.Transaction, error: BaseException) -> bool:
+    """Roll back, or cut the connection when its state is in doubt; never hold up what ended the chunk.
+
+    Returns:
+        Whether the service's database went away: the connection cannot even roll back, or takes no writes.
+    """
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        _cut(connection)
+        return False
     try:
         async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
             await transaction.rollback()
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        _cut(connection)
+        return True
+    return isinstance(error, asyncpg.ReadOnlySQLTransactionError | asyncpg.DiskFullError)
+
+
+def _cut(connection: Connection) -> None:
+    # The pool takes a lost connection back by itself; its proxy then refuses every call.
+    with suppress(asyncpg.InterfaceError):
         connection.terminate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import asyncpg
 
@@ -11,7 +12,7 @@ from dataloader.context import AppContext
 from dataloader.domain.jobs import ClaimedJob, Keys, Lease
 from dataloader.domain.outcomes import SettleKind, Settlement
 from dataloader.exceptions import DatabaseAwayError
-from dataloader.storage.db import PinnedConnection
+from dataloader.storage.db import PinnedConnection, is_passing
 from dataloader.storage.repositories.promotion import PromotionRepository
 from dataloader.storage.repositories.queue import QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
@@ -50,14 +51,16 @@ class Control:
             )
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Released]:
-        """Record how runs ended, and wake what waits for it; a run missing from the answer had lost its lease."""
+        """Record how runs ended, and wake what waits for it; see `QueueRepository.settle` for runs that are missing."""
         try:
             released = await self._settle(settlements)
         except asyncpg.DataError:
             released = [row for one in settlements for row in await self._settle_alone(one)]
         try:
             await self.follow_up(released)
-        except DatabaseAwayError as error:
+        except (DatabaseAwayError, asyncpg.PostgresError) as error:
+            if not is_passing(error):
+                raise
             self._ctx.loggers.app.debug("promotion put off, the sweep will find it", reason=str(error))
         return released
 
@@ -72,15 +75,15 @@ class Control:
         except asyncpg.DataError:
             return await self._settle([Settlement(one.lease, SettleKind.FAILED, error=UNWRITABLE)])
 
-    async def settled_before(self, leases: Iterable[Lease]) -> dict[Lease, str]:
-        """Return leases that ended under their own epoch, with the status: an earlier try to settle got through."""
+    async def fates(self, leases: Iterable[Lease]) -> dict[Lease, str]:
+        """Return the status of those jobs whose epoch is still that of the lease; the other leases are lost."""
         wanted = {lease.job_id: lease for lease in leases}
         async with self._pinned.use() as connection:
             fates = await self._queue.fates(connection, list(wanted))
         return {
             wanted[job_id]: status
             for job_id, (epoch, status) in fates.items()
-            if epoch == wanted[job_id].epoch and status != "running"
+            if epoch == wanted[job_id].epoch
         }
 
     async def follow_up(self, released: Sequence[Released]) -> None:
@@ -127,11 +130,17 @@ class Control:
         """Wake the queues in which jobs became ready."""
         self._ctx.notifier.announce(f"queue:{queue}" for queue in offered)
 
-    async def reap(self, *, grace_s: float) -> list[Released]:
-        """Take back expired leases, end what they left on the server, and wake what waits for them."""
+    async def server_time(self) -> datetime:
+        """Return the database's clock."""
         async with self._pinned.use() as connection:
-            released = await self._recovery.reap(connection, grace_s=grace_s, actor=f"reaper:{self._ctx.process_id}")
-        await self.terminate([one.lease for one in released])
+            return await self._recovery.server_time(connection)
+
+    async def reap(self, asked_at: datetime, *, grace_s: float) -> list[Released]:
+        """Take back leases that had expired at an instant, and wake what waits for them."""
+        async with self._pinned.use() as connection:
+            released = await self._recovery.reap(
+                connection, asked_at, grace_s=grace_s, actor=f"reaper:{self._ctx.process_id}"
+            )
         await self.follow_up(released)
         return released
 
@@ -144,11 +153,10 @@ class Control:
         await self.follow_up(released)
         return released
 
-    async def terminate(self, leases: Sequence[Lease]) -> None:
-        """End server processes that still work for these runs."""
-        if leases:
-            async with self._pinned.use() as connection:
-                await self._recovery.terminate_runs(connection, leases)
+    async def terminate_strays(self, asked_at: datetime) -> int:
+        """End server processes that work for runs whose lease was gone at an instant; return how many there were."""
+        async with self._pinned.use() as connection:
+            return await self._recovery.terminate_strays(connection, asked_at)
 
     async def cancel_statements(self, leases: Sequence[Lease]) -> None:
         """Cancel what the server executes for these runs now."""

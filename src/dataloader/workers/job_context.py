@@ -10,6 +10,7 @@ from uuid import UUID
 from dataloader.config import Settings
 from dataloader.connectors.http import HttpClient
 from dataloader.logger import Logger
+from dataloader.storage.db import translated
 from dataloader.workers.chunks import ChunkTransaction, Resources, open_chunk
 from dataloader.workers.runs import Run
 
@@ -39,7 +40,8 @@ class TaskStateReader:
     async def get(self, key: str) -> object | None:
         """Return a value, None when it was never set."""
         async with self._resources.connection() as connection:
-            return await self._resources.presence.load_state(connection, self._task, key)
+            with translated():
+                return await self._resources.presence.load_state(connection, self._task, key)
 
 
 class JobContext:
@@ -49,12 +51,14 @@ class JobContext:
         checkpoint: What the last committed checkpoint said, of this attempt or an earlier one; None before the first.
         logger: Bound to the job.
         state: The task's small store.
+        result: Set it to a JSON value to keep it with the job when it succeeds.
     """
 
     def __init__(self, run: Run, resources: Resources, logger: Logger) -> None:
         self._run = run
         self._resources = resources
         self._in_transaction = False
+        self.result: object | None = None
         self.checkpoint: Mapping[str, object] | None = run.job.checkpoint
         self.logger = logger
         self.state = TaskStateReader(resources, run.job.task)

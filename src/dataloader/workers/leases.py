@@ -137,6 +137,9 @@ class LeaseKeeper:
             self._apply(by_lease[beat.lease], beat, sent_s)
 
     def _apply(self, run: Run, beat: Beat, sent_s: float) -> None:
+        """Act on an answer; a run that has ended meanwhile may have been settled since the question was sent."""
+        if run.ended:
+            return
         if beat.verdict is Verdict.LOST:
             self._logger.warning("lease lost, stopping the run", job_id=str(run.lease.job_id), epoch=run.lease.epoch)
             run.request_stop(StopReason.LEASE_LOST)

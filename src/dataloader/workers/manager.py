@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from uuid import UUID
 
@@ -164,17 +164,18 @@ class WorkerManager:
     def _give_up(self, run: Run) -> None:
         """Hand over a run that does not end: its fence keeps it from writing anything more."""
         self._logger.error("run does not stop, handed over", job_id=str(run.lease.job_id), task=run.job.task)
-        self._deliver(run, HandedOver("shutdown, the pipeline did not stop"))
+        self._deliver([(run, HandedOver("shutdown, the pipeline did not stop"))])
 
-    def _on_done(self, run: Run, outcome: Outcome) -> None:
-        """Take an outcome from the executor's thread to the control loop."""
+    def _on_done(self, outcomes: Sequence[tuple[Run, Outcome]]) -> None:
+        """Take outcomes from the executor's thread to the control loop."""
         try:
-            self._loop.call_soon_threadsafe(self._deliver, run, outcome)
+            self._loop.call_soon_threadsafe(self._deliver, outcomes)
         except RuntimeError:
-            self._logger.warning("outcome after the end of the process is dropped", job_id=str(run.lease.job_id))
+            self._logger.warning("outcomes after the end of the process are dropped", count=len(outcomes))
 
-    def _deliver(self, run: Run, outcome: Outcome) -> None:
-        self._workers[run.job.queue].finished(run, outcome)
+    def _deliver(self, outcomes: Sequence[tuple[Run, Outcome]]) -> None:
+        for run, outcome in outcomes:
+            self._workers[run.job.queue].finished(run, outcome)
 
     def _on_cancel(self, job_id: str) -> None:
         if job_id == "*":

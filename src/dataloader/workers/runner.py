@@ -20,6 +20,7 @@ from dataloader.domain.outcomes import (
     Succeeded,
 )
 from dataloader.exceptions import (
+    DatabaseAwayError,
     DataloaderError,
     InvalidArgsError,
     InvalidError,
@@ -30,7 +31,6 @@ from dataloader.exceptions import (
     StallError,
 )
 from dataloader.logger import Loggers, bind_job
-from dataloader.storage.db import is_away
 from dataloader.workers.chunks import Resources
 from dataloader.workers.job_context import Checkpoint, JobContext
 from dataloader.workers.runs import Run, StopReason
@@ -56,9 +56,9 @@ class Runner:
         with bind_job(run.lease.job_id, run.job.task, run.lease.epoch):
             try:
                 return await self._drive(run)
-            except asyncio.CancelledError:
-                return self._stopped(run, StopReason.HAND_OVER)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - around a pipeline: whatever it raises is its outcome
+            except asyncio.CancelledError as error:
+                return self._stopped(run, run.stop) if run.stop else self._failed(run, error)
+            except BaseException as error:  # noqa: BLE001 - around a pipeline: whatever it raises is its outcome
                 return self._raised(run, error)
 
     async def _drive(self, run: Run) -> Outcome:
@@ -72,7 +72,7 @@ class Runner:
                 await self._take(run, context, step)
                 if reason := run.why_stop():
                     return self._stopped(run, reason)
-        return Succeeded()
+        return Succeeded(context.result)
 
     async def _take(self, run: Run, context: JobContext, step: object) -> None:
         """Act on what the pipeline yielded."""
@@ -115,7 +115,7 @@ class Runner:
                 return Postponed(self._loggers.masker.text(clean_text(error.message)), max(error.delay_s, 0.0))
             case PermanentError() | InvalidError():
                 return Failed(self._described(error), delay_s=None)
-        if is_away(error):
+        if _is_outage(error):
             return HandedOver("the database went away", OUTAGE_DELAY_S)
         return self._failed(run, error)
 
@@ -135,3 +135,10 @@ class Runner:
         if not isinstance(error, DataloaderError):
             trace = clean_text(mask("".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]))
         return JobError(type(error).__name__, mask(clean_text(message, 2_000)), trace)
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Return whether the service's own database went away; a source may fail with the same errors of the driver."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(DatabaseAwayError)[1] is None
+    return isinstance(error, DatabaseAwayError)

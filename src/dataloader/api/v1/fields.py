@@ -56,14 +56,14 @@ def _check_args(value: dict[str, object]) -> dict[str, object]:
     return value
 
 
-Name = Annotated[StrictStr, Field(pattern=rf"^{NAME_PATTERN}\z", examples=["load.cbr"])]
+Name = Annotated[StrictStr, Field(pattern=rf"^{NAME_PATTERN}$", examples=["load.cbr"])]
 Key = Annotated[
     StrictStr,
     Field(min_length=1, max_length=KEY_LIMIT_BYTES),
     AfterValidator(_check_plain),
     AfterValidator(_check_bytes),
 ]
-LabelName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_./-]{1,63}\z")]
+LabelName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_./-]{1,63}$")]
 LabelValue = Annotated[
     StrictStr, Field(max_length=KEY_LIMIT_BYTES), AfterValidator(_check_plain), AfterValidator(_check_bytes)
 ]

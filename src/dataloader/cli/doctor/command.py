@@ -10,9 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from typer import Exit, Typer
 
-from dataloader.cli.doctor.database import examine_database
 from dataloader.cli.doctor.finding import Finding, Report, Verdict
-from dataloader.cli.doctor.surroundings import examine_surroundings
 from dataloader.cli.ending import ExitCode
 from dataloader.cli.options import AsJson, Embedded, command, configure
 from dataloader.cli.screen import out, print_json
@@ -27,7 +25,9 @@ _MARKS = {
 
 def register_doctor(app: Typer) -> None:
     """Enter the command."""
-    command(app, "doctor", examples=("dataloader doctor", "dataloader doctor --embedded", "dataloader doctor --json"))(doctor)
+    command(app, "doctor", examples=("dataloader doctor", "dataloader doctor --embedded", "dataloader doctor --json"))(
+        doctor
+    )
 
 
 async def doctor(*, embedded: Embedded = False, as_json: AsJson = False) -> None:
@@ -46,6 +46,9 @@ async def doctor(*, embedded: Embedded = False, as_json: AsJson = False) -> None
 
 
 async def _examine(report: Report, *, embedded: bool) -> None:
+    from dataloader.cli.doctor.database import examine_database  # noqa: PLC0415 - help and clients must not wait for it
+    from dataloader.cli.doctor.surroundings import examine_surroundings  # noqa: PLC0415 - help and clients must not wait for it
+
     settings, server = configure(embedded=embedded)
     report.ok("settings", "all can be read")
     async with AsyncExitStack() as stack:

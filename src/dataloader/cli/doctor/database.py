@@ -87,7 +87,9 @@ async def _examine_privileges(report: Report, settings: Settings) -> None:
     missing = [row["missing"] for row in await _ask_all(settings, questions.PRIVILEGES_MISSING, settings.pg_schema)]
     if not may["usage"]:
         report.fail(
-            "privileges", f"the role may not use schema {settings.pg_schema}", f"grant usage on schema {settings.pg_schema} to it"
+            "privileges",
+            f"the role may not use schema {settings.pg_schema}",
+            f"grant usage on schema {settings.pg_schema} to it",
         )
     elif missing:
         report.fail("privileges", f"missing: {_some(missing)}", "grant them to the role, or let it own the schema")

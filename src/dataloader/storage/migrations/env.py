@@ -12,6 +12,7 @@ attributes = context.config.attributes
 context.configure(
     connection=attributes.get("connection"),
     dialect_name="postgresql",
+    dialect_opts={"paramstyle": "named"},  # the default style would double every % of the text
     target_metadata=Base.metadata,
     version_table=VERSION_TABLE,
     version_table_schema=attributes["schema"],

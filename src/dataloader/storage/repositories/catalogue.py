@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, literal_column, or_, select, table, update
+from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, func, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dataloader.domain.jobs import Keys
-from dataloader.storage.db import Connection
 from dataloader.storage.models import SCHEMA_TOKEN, Job, Queue, Task, WorkerProcess
 from dataloader.storage.queries import load_queries
 from dataloader.storage.repositories.jobs import COUNT_LIMIT
@@ -20,6 +19,7 @@ WORKERS_LIMIT = 1_000
 KEYS_LIMIT = 2_000
 """How many keys one call looks at; the sweep takes the rest."""
 
+_VERSION = Table("dl_alembic_version", MetaData(schema=SCHEMA_TOKEN), Column("version_num", Text()))
 _KEYED = or_(Job.lock_key.is_not(None), Job.partition_key.is_not(None))
 _WAITING: tuple[ColumnElement[bool], ...] = (
     Job.status == literal_column("'queued'"),
@@ -83,9 +83,10 @@ class CatalogueRepository:
         rows = await connection.execute(select(Task.__table__).order_by(Task.task))
         return [TaskEntry(**row) for row in rows.mappings()]
 
-    async def queues(self, connection: Connection) -> list[QueueEntry]:
+    async def queues(self, connection: AsyncConnection) -> list[QueueEntry]:
         """Return every queue that a task, a worker, a waiting job or an operator names; counts end at a limit."""
-        return [QueueEntry(**dict(row)) for row in await connection.fetch(self._sql.queue_census, COUNT_LIMIT)]
+        rows = await connection.exec_driver_sql(self._sql.queue_census, (COUNT_LIMIT,))
+        return [QueueEntry(**row) for row in rows.mappings()]
 
     async def workers(self, connection: AsyncConnection) -> list[Mapping[str, object]]:
         """Return the worker processes, alive ones first."""
@@ -93,6 +94,11 @@ class CatalogueRepository:
         columns = WorkerProcess.__table__.c
         statement = select(*columns, alive).order_by(alive.desc(), columns.started_at, columns.worker_id)
         return [dict(row) for row in (await connection.execute(statement.limit(WORKERS_LIMIT))).mappings()]
+
+    async def live_workers(self, connection: AsyncConnection) -> int:
+        """Return how many worker processes have been heard of lately."""
+        live = select(func.count()).where(WorkerProcess.expires_at > func.clock_timestamp())
+        return await connection.scalar(live) or 0
 
     async def pause(self, connection: AsyncConnection, queue: str, *, actor: str) -> Keys:
         """Pause a queue and withdraw its offers; return the keys that other queues may now take.
@@ -125,8 +131,7 @@ class CatalogueRepository:
 
     async def schema_version(self, connection: AsyncConnection) -> str | None:
         """Return the version of the database's schema, None when there is no schema yet."""
-        versions = table("dl_alembic_version", schema=SCHEMA_TOKEN)
-        version: str | None = await connection.scalar(select(literal_column("version_num")).select_from(versions))
+        version: str | None = await connection.scalar(select(_VERSION.c.version_num))
         return version
 
 

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dataloader.domain.jobs import JobStatus
-from dataloader.storage.db import Connection
 from dataloader.storage.models import Job, JobEvent
 from dataloader.storage.queries import load_queries
 
@@ -133,7 +132,7 @@ class JobsRepository:
 
     async def status(self, connection: AsyncConnection, job_id: UUID) -> Row | None:
         """Return what is asked again and again while a job runs."""
-        return await _one(connection, select(*_STATUS, Job.error).where(Job.job_id == job_id))
+        return await _one(connection, select(*_STATUS, Job.error, Job.result).where(Job.job_id == job_id))
 
     async def get(self, connection: AsyncConnection, job_id: UUID) -> Row | None:
         """Return all of a job."""
@@ -170,10 +169,11 @@ class JobsRepository:
         rows = await connection.execute(select(Job.job_id, Job.status).where(Job.job_id == func.any(list(job_ids))))
         return {row.job_id: JobStatus(row.status) for row in rows}
 
-    async def why(self, connection: Connection, job_id: UUID) -> WaitFacts | None:
+    async def why(self, connection: AsyncConnection, job_id: UUID) -> WaitFacts | None:
         """Return what may keep a job waiting; None when there is no such job."""
-        row = await connection.fetchrow(self._sql.why, job_id, COUNT_LIMIT)
-        return None if row is None else WaitFacts(**dict(row) | {"status": JobStatus(row["status"])})
+        rows = await connection.exec_driver_sql(self._sql.why, (job_id, COUNT_LIMIT))
+        row = rows.mappings().one_or_none()
+        return None if row is None else WaitFacts(**{**row, "status": JobStatus(row["status"])})
 
 
 def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:

@@ -51,7 +51,7 @@ class QueueRepository:
         return [claimed_job(row) for row in rows]
 
     async def settle(self, connection: Connection, settlements: Sequence[Settlement], *, actor: str) -> list[Released]:
-        """Record how runs ended; a run that is missing from the answer had lost its lease."""
+        """Record how runs ended; a run that is missing from the answer had lost its lease, or its row is locked."""
         rows = await connection.fetch(
             self._sql.settle,
             [one.lease.job_id for one in settlements],

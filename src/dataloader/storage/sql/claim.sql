@@ -18,8 +18,8 @@ with visible as materialized (
   update {schema}.dl_jobs j
      set status = 'running', ready = false, attempt = j.attempt + 1, epoch = j.epoch + 1, passed_over = 0, worker_id = $4,
          started_at = t.now, heartbeat_at = t.now, lease_expires_at = t.now + make_interval(secs => $5)
-    from picked p, (select clock_timestamp() as now) t
-   where j.job_id = p.job_id
+    from (select clock_timestamp() as now) t
+   where j.job_id = any (array(select p.job_id from picked p))
   returning j.*
 ), logged as (
   insert into {schema}.dl_job_events (job_id, kind, status, epoch, attempt, actor, data)

@@ -3,11 +3,12 @@
 with held as (
   select * from unnest($1::uuid[], $2::integer[], $3::jsonb[]) as h(job_id, epoch, progress)
 ), locked as materialized (
-  select j.job_id, h.progress
-    from {schema}.dl_jobs j
-    join held h on h.job_id = j.job_id and h.epoch = j.epoch
-   where j.status = 'running'
-     for no key update of j skip locked
+  select h.job_id, h.progress
+    from held h
+   cross join lateral (
+     select from {schema}.dl_jobs c
+      where c.job_id = h.job_id and c.epoch = h.epoch and c.status = 'running'
+        for no key update skip locked) j
 ), beaten as (
   update {schema}.dl_jobs j
      set heartbeat_at = clock_timestamp(), lease_expires_at = clock_timestamp() + make_interval(secs => $4),

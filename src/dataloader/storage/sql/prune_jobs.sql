@@ -3,7 +3,7 @@
 with old as materialized (
   select j.job_id, j.status
     from {schema}.dl_jobs j
-   where j.finished_at < clock_timestamp() - make_interval(secs => $1 * 86400) and not j.blocks_partition
+   where j.finished_at < clock_timestamp() - make_interval(secs => $1::float8 * 86400) and not j.blocks_partition
    order by j.finished_at
    limit $2
      for update skip locked

@@ -1,10 +1,9 @@
--- Remove a batch of idempotency keys older than seven days whose jobs are gone.
+-- Remove a batch of idempotency keys older than seven days whose jobs have been pruned.
 -- $1 most rows
 with old as materialized (
   select k.scope, k.key
     from {schema}.dl_idempotency k
-   where k.created_at < clock_timestamp() - interval '7 days'
-     and not exists (select from {schema}.dl_jobs j where j.job_id = k.job_id)
+   where k.final_status is not null and k.created_at < clock_timestamp() - interval '7 days'
    order by k.created_at
    limit $1
      for update skip locked

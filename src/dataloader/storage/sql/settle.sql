@@ -6,29 +6,29 @@ with ended as (
     from unnest($1::uuid[], $2::integer[], $3::text[], $4::float8[], $5::jsonb[], $6::jsonb[], $7::jsonb[], $8::boolean[], $9::jsonb[])
       as e(job_id, epoch, kind, delay_s, error, result, progress, start_over, data)
 ), locked as materialized (
-  select j.job_id, j.epoch, j.attempt, j.max_attempts, j.checkpoint_epoch, j.cancel_requested
-    from {schema}.dl_jobs j
-    join ended e on e.job_id = j.job_id and e.epoch = j.epoch
-   where j.status = 'running'
-   order by j.job_id
-     for no key update of j
+  select e.*, j.attempt, j.max_attempts, j.checkpoint_epoch, j.cancel_requested
+    from (select * from ended order by job_id) e
+   cross join lateral (
+     select c.attempt, c.max_attempts, c.checkpoint_epoch, c.cancel_requested
+       from {schema}.dl_jobs c
+      where c.job_id = e.job_id and c.epoch = e.epoch and c.status = 'running'
+        for no key update) j
 ), decided as (
-  select e.*, n.attempt as new_attempt,
-         case when e.kind = 'succeeded' then 'succeeded'
-              when l.cancel_requested or e.kind = 'canceled' then 'canceled'
-              when e.kind in ('handed_over', 'retry_later') then 'queued'
-              when e.kind = 'retry' and n.attempt < l.max_attempts then 'queued'
+  select l.*, n.attempt as new_attempt,
+         case when l.kind = 'succeeded' then 'succeeded'
+              when l.cancel_requested or l.kind = 'canceled' then 'canceled'
+              when l.kind in ('handed_over', 'retry_later') then 'queued'
+              when l.kind = 'retry' and n.attempt < l.max_attempts then 'queued'
               else 'failed' end as new_status
-    from ended e
-    join locked l on l.job_id = e.job_id and l.epoch = e.epoch,
- lateral (select case when e.kind in ('handed_over', 'retry_later') then greatest(l.attempt - 1, 0)
-                      when e.start_over and l.checkpoint_epoch = l.epoch then 1
+    from locked l,
+ lateral (select case when l.kind in ('handed_over', 'retry_later') then greatest(l.attempt - 1, 0)
+                      when l.start_over and l.checkpoint_epoch = l.epoch then 1
                       else l.attempt end as attempt) n
 ), settled as (
   update {schema}.dl_jobs j
      set status = d.new_status, attempt = d.new_attempt, lease_expires_at = null,
          handovers = j.handovers + (d.new_status = 'queued' and d.kind = 'handed_over')::integer,
-         available_at = case when d.new_status = 'queued' then clock_timestamp() + make_interval(secs => d.delay_s) else j.available_at end,
+         available_at = case when d.new_status = 'queued' then clock_timestamp() + make_interval(secs => least(greatest(d.delay_s, 0), 1e9)) else j.available_at end,
          ready = d.new_status = 'queued' and d.delay_s <= 0 and j.lock_key is null and j.partition_key is null,
          finished_at = case when d.new_status = 'queued' then null else clock_timestamp() end,
          blocks_partition = d.new_status = 'failed' and j.partition_key is not null

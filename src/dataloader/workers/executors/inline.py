@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import uvloop
@@ -26,7 +27,7 @@ from dataloader.workers.runs import Run
 
 CLOSE_TIMEOUT_S = 2.0
 
-Done = Callable[[Run, Outcome], None]
+Done = Callable[[Sequence[tuple[Run, Outcome]]], None]
 
 
 class InlineExecutor:
@@ -34,7 +35,7 @@ class InlineExecutor:
 
     Args:
         ctx: The process.
-        done: Called on the executor's thread with each run's outcome.
+        done: Called on the executor's thread with outcomes; those of one turn of its loop come together.
     """
 
     def __init__(self, ctx: AppContext, *, done: Done) -> None:
@@ -42,6 +43,7 @@ class InlineExecutor:
         self._done = done
         self._loop = uvloop.new_event_loop()
         self._tasks: dict[Lease, asyncio.Task[None]] = {}
+        self._outcomes: list[tuple[Run, Outcome]] = []
         self._started = threading.Event()
         self._closing: asyncio.Event = asyncio.Event()
         self._thread = threading.Thread(target=self._main, name="dataloader-pipelines", daemon=True)
@@ -57,16 +59,22 @@ class InlineExecutor:
         if self._failure is not None:
             raise DataloaderError("the pipelines' thread did not start") from self._failure
 
-    def start(self, run: Run) -> None:
-        """Start a run; its outcome is reported exactly once."""
-        self._loop.call_soon_threadsafe(self._begin, run)
+    def start(self, runs: Iterable[Run]) -> None:
+        """Start runs; the outcome of each is reported exactly once."""
+        self._loop.call_soon_threadsafe(self._begin, list(runs))
 
     def cancel(self, run: Run) -> None:
         """Cancel a run's task at the point where it waits."""
         self._loop.call_soon_threadsafe(self._cancel, run.lease)
 
     def ping(self) -> float:
-        """Ask the loop for a sign of life; return for how many seconds the last question has gone unanswered."""
+        """Ask the loop for a sign of life; return for how many seconds the last question has gone unanswered.
+
+        Raises:
+            DataloaderError: The thread has died.
+        """
+        if not self._thread.is_alive():
+            raise DataloaderError("the pipelines' thread has died") from self._failure
         now_s = time.monotonic()
         if self._answered:
             self._answered, self._asked_s = False, now_s
@@ -119,20 +127,34 @@ class InlineExecutor:
         )
         return pool
 
-    def _begin(self, run: Run) -> None:
-        task = self._loop.create_task(self._execute(run), name=f"run {run.lease.job_id}")
-        self._tasks[run.lease] = task
+    def _begin(self, runs: list[Run]) -> None:
+        for run in runs:
+            self._tasks[run.lease] = self._loop.create_task(self._execute(run))
 
     async def _execute(self, run: Run) -> None:
         assert self._runner is not None  # noqa: S101 - set before the thread takes runs
         try:
-            self._done(run, await self._runner.execute(run))
+            self._report(run, await self._runner.execute(run))
         finally:
             self._tasks.pop(run.lease, None)
 
+    def _report(self, run: Run, outcome: Outcome) -> None:
+        if not self._outcomes:
+            self._loop.call_soon(self._flush)
+        self._outcomes.append((run, outcome))
+
+    def _flush(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        self._done(outcomes)
+
     def _cancel(self, lease: Lease) -> None:
         task = self._tasks.get(lease)
-        if task is not None:
+        if task is None:
+            return
+        # A task that is cancelled before its first step ends without an outcome.
+        if inspect.getcoroutinestate(cast("Coroutine[object, object, None]", task.get_coro())) == inspect.CORO_CREATED:
+            self._loop.call_soon(self._cancel, lease)
+        else:
             task.cancel()
 
     async def _cancel_all(self) -> None:
@@ -141,3 +163,4 @@ class InlineExecutor:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
+        await asyncio.sleep(0)

@@ -9,7 +9,7 @@ CREATE TABLE {schema}.dl_idempotency (
     CONSTRAINT dl_idempotency_key_ck CHECK (octet_length(key) between 1 and 255)
 )
 --;
-CREATE INDEX dl_idempotency_created_ix ON {schema}.dl_idempotency (created_at)
+CREATE INDEX dl_idempotency_created_ix ON {schema}.dl_idempotency (created_at) WHERE final_status is not null
 --;
 CREATE INDEX dl_idempotency_job_ix ON {schema}.dl_idempotency (job_id)
 --;
@@ -80,8 +80,11 @@ CREATE TABLE {schema}.dl_jobs (
     CONSTRAINT dl_jobs_max_attempts_ck CHECK (max_attempts between 1 and 100),
     CONSTRAINT dl_jobs_max_losses_ck CHECK (max_losses between 1 and 100),
     CONSTRAINT dl_jobs_counts_ck CHECK (attempt >= 0 and losses >= 0 and epoch >= 0),
-    CONSTRAINT dl_jobs_available_at_ck CHECK (isfinite(available_at)),
-    CONSTRAINT dl_jobs_timeouts_ck CHECK (timeout_s > 0 and stall_timeout_s > 0),
+    CONSTRAINT dl_jobs_args_ck CHECK (jsonb_typeof(args) = 'object'),
+    CONSTRAINT dl_jobs_labels_ck CHECK (jsonb_typeof(labels) = 'object' and not jsonb_path_exists(labels, '$.* ? (@.type() <> "string")')),
+    CONSTRAINT dl_jobs_available_at_ck CHECK (available_at >= timestamptz '0001-01-01 00:00+00' and available_at < timestamptz '10000-01-01 00:00+00'),
+    CONSTRAINT dl_jobs_timeout_s_ck CHECK (timeout_s > 0 and timeout_s < 'infinity'),
+    CONSTRAINT dl_jobs_stall_timeout_s_ck CHECK (stall_timeout_s > 0 and stall_timeout_s < 'infinity'),
     CONSTRAINT dl_jobs_ready_ck CHECK (not ready or (status = 'queued' and hold_reason is null)),
     CONSTRAINT dl_jobs_lease_ck CHECK ((status = 'running') = (lease_expires_at is not null)),
     CONSTRAINT dl_jobs_owner_ck CHECK (status <> 'running' or worker_id is not null),
@@ -106,7 +109,7 @@ CREATE UNIQUE INDEX dl_jobs_partition_turn_uq ON {schema}.dl_jobs (partition_key
 --;
 CREATE INDEX dl_jobs_ready_ix ON {schema}.dl_jobs (queue, priority, available_at, seq) WHERE ready
 --;
-CREATE INDEX dl_jobs_running_ix ON {schema}.dl_jobs (worker_id) WHERE status = 'running'
+CREATE INDEX dl_jobs_running_ix ON {schema}.dl_jobs (worker_id) WHERE lease_expires_at is not null
 --;
 CREATE TABLE {schema}.dl_queues (
     queue TEXT NOT NULL,

@@ -11,7 +11,9 @@ as $$
 declare
   v_ids uuid[] := array(select {schema}.dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)));
   v_keyed boolean := jsonb_path_exists(p_jobs, '$[*].idempotency_key ? (@ != null)');
-  v_missing boolean := v_keyed;
+  v_owners uuid[] := v_ids;
+  v_conflicts boolean[];
+  v_finals text[];
   v_field text;
   v_now timestamptz;
 begin
@@ -23,22 +25,25 @@ begin
     raise exception 'unknown field "%" in a job', v_field using errcode = 'invalid_parameter_value';
   end if;
 
-  -- Insert, then look in a new statement: the winner of a race is not in the snapshot of the loser's insert.
+  -- Insert, then look in a new statement: the winner of a race is not in the snapshot of the loser's insert. What is
+  -- found counts until the end: a key that is pruned meanwhile still answers its job.
   for i in 1..3 loop
-    exit when not v_missing;
+    exit when not v_keyed;
     insert into {schema}.dl_idempotency as k (scope, key, fingerprint, job_id)
     select distinct on (e.item->>'idempotency_key') p_scope, e.item->>'idempotency_key', {schema}.dl_fingerprint(e.item), v_ids[e.n::integer]
       from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
      where e.item->>'idempotency_key' is not null
      order by e.item->>'idempotency_key', e.n
         on conflict do nothing;
-    select exists (
-      select from jsonb_array_elements(p_jobs) as e(item)
-       where e.item->>'idempotency_key' is not null
-         and not exists (select from {schema}.dl_idempotency k where k.scope = p_scope and k.key = e.item->>'idempotency_key')
-    ) into v_missing;
+    select array_agg(case when e.item->>'idempotency_key' is null then v_ids[e.n::integer] else k.job_id end order by e.n),
+           array_agg(k.job_id <> v_ids[e.n::integer] and k.fingerprint <> {schema}.dl_fingerprint(e.item) order by e.n),
+           array_agg(k.final_status order by e.n)
+      into v_owners, v_conflicts, v_finals
+      from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
+      left join {schema}.dl_idempotency k on k.scope = p_scope and k.key = e.item->>'idempotency_key';
+    exit when array_position(v_owners, null) is null;
   end loop;
-  if v_missing then
+  if array_position(v_owners, null) is not null then
     raise exception 'an idempotency key is being removed at this moment, try again' using errcode = 'serialization_failure';
   end if;
 
@@ -53,17 +58,16 @@ begin
   with request as materialized (
     select e.n, v_ids[e.n::integer] as id, e.item, coalesce((e.item->>'available_at')::timestamptz, v_now) as due_at
       from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
-      left join {schema}.dl_idempotency k on v_keyed and k.scope = p_scope and k.key = e.item->>'idempotency_key'
-     where e.item->>'idempotency_key' is null or k.job_id = v_ids[e.n::integer]
+     where v_owners[e.n::integer] = v_ids[e.n::integer]
   ), inserted as (
     insert into {schema}.dl_jobs as j (
       job_id, queue, task, args, lock_key, partition_key, priority, available_at, created_at, max_attempts, max_losses,
       timeout_s, stall_timeout_s, labels, created_by, ready)
-    select r.id, r.item->>'queue', r.item->>'task', coalesce(r.item->'args', '{}'), r.item->>'lock_key', r.item->>'partition_key',
+    select r.id, r.item->>'queue', r.item->>'task', coalesce(nullif(r.item->'args', 'null'), '{}'), r.item->>'lock_key', r.item->>'partition_key',
            coalesce((r.item->>'priority')::smallint, 100), r.due_at, v_now,
            coalesce((r.item->>'max_attempts')::smallint, (t.options->>'max_attempts')::smallint, 5),
            coalesce((r.item->>'max_losses')::smallint, (t.options->>'max_losses')::smallint, 3),
-           (r.item->>'timeout_s')::float8, (r.item->>'stall_timeout_s')::float8, coalesce(r.item->'labels', '{}'), p_actor,
+           (r.item->>'timeout_s')::float8, (r.item->>'stall_timeout_s')::float8, coalesce(nullif(r.item->'labels', 'null'), '{}'), p_actor,
            r.due_at <= v_now and r.item->>'lock_key' is null and r.item->>'partition_key' is null
       from request r
       left join {schema}.dl_tasks t on t.task = r.item->>'task'
@@ -81,11 +85,11 @@ begin
   end if;
 
   return query
-  select coalesce(k.job_id, v_ids[e.n::integer]), coalesce(j.status, k.final_status), coalesce(k.job_id, v_ids[e.n::integer]) = v_ids[e.n::integer],
-         coalesce(k.job_id <> v_ids[e.n::integer] and k.fingerprint <> {schema}.dl_fingerprint(e.item), false), coalesce(j.ready, false)
-    from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
-    left join {schema}.dl_idempotency k on v_keyed and k.scope = p_scope and k.key = e.item->>'idempotency_key'
-    left join {schema}.dl_jobs j on j.job_id = coalesce(k.job_id, v_ids[e.n::integer])
+  select v_owners[e.n],
+         coalesce(j.status, v_finals[e.n], (select k.final_status from {schema}.dl_idempotency k where k.job_id = v_owners[e.n]), 'lost'),
+         v_owners[e.n] = v_ids[e.n], coalesce(v_conflicts[e.n], false), coalesce(j.ready, false)
+    from generate_series(1, cardinality(v_ids)) as e(n)
+    left join {schema}.dl_jobs j on j.job_id = v_owners[e.n]
    order by e.n;
 end $$
 --;
@@ -109,6 +113,7 @@ create function {schema}.dl_enqueue(
   scope text default 'default'
 ) returns uuid
 language plpgsql volatile
+set timezone = 'UTC'
 as $$
 declare
   v_answer record;

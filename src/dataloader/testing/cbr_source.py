@@ -132,6 +132,7 @@ class CbrStub:
         user_agents: As sent, in order.
         arrived: Set by every request.
         resume: Slow answers wait for it.
+        delay_s: Seconds that every answer takes.
     """
 
     currencies: tuple[StubCurrency, ...] = CURRENCIES
@@ -142,6 +143,7 @@ class CbrStub:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     resume: asyncio.Event = field(default_factory=asyncio.Event)
     base_url: str = ""
+    delay_s: float = 0.0
     _runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -189,6 +191,8 @@ class CbrStub:
         self.user_agents.append(request.headers.get("User-Agent", ""))
         self.arrived.set()
         fault = self.faults.popleft() if self.faults else self.faults_by_day.get(day) if day else None
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
         if fault is not Fault.SLOW:
             return fault
         await self.resume.wait()

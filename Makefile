@@ -1,0 +1,70 @@
+# Dataloader. `make demo` and `make test` set everything up by themselves; they need Python 3.11+, make and a C library.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+TESTS ?=
+
+.PHONY: help demo up test check format types lint imports coverage matrix bench chaos ddl lock clean
+.DEFAULT_GOAL := help
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Setting up $(VENV) (once) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt-get install python3-venv)"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Load exchange rates, kill the worker in the middle, see it finish (LIVE=1: from the Bank of Russia)
+	@$(BIN)/dataloader demo $(if $(LIVE),--live)
+
+up: $(STAMP) ## Start the service with its embedded PostgreSQL
+	@$(BIN)/dataloader up
+
+test: $(STAMP) ## Run the whole test suite (TESTS=path or -k expression for a part)
+	@$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+
+check: $(STAMP) ## Format, lint, types and the import contract
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+coverage: $(STAMP) ## Run the suite and measure branch coverage against the promised figures
+	@$(BIN)/coverage erase
+	@$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-branch --cov-report=
+	@$(BIN)/coverage report --include='*/dataloader/domain/*' --fail-under=100
+	@$(BIN)/coverage report --include='*/dataloader/storage/*' --fail-under=95
+	@$(BIN)/coverage report --fail-under=95
+
+matrix: $(STAMP) ## Run the suite on every PostgreSQL that is installed, and through PgBouncer
+	@$(BIN)/python -m tests.matrix
+
+bench: $(STAMP) ## Measure the queue and the API beside raw asyncpg, in one run
+	@$(BIN)/python -m benchmarks
+
+chaos: $(STAMP) ## Prove the promises at full size, with real timers (about half an hour)
+	@DL_CHAOS=full $(BIN)/pytest tests/chaos -s -p no:cacheprovider
+
+ddl: $(STAMP) ## Generate DDL.sql from the migrations
+	@$(BIN)/dataloader migrate --sql > DDL.sql
+
+lock: ## Resolve the dependencies again (needs Poetry with its export plugin)
+	poetry lock
+	poetry export -q --all-groups --all-extras -f requirements.txt -o requirements/dev.txt
+	poetry export -q --only main --all-extras -f requirements.txt -o requirements/embedded.txt
+	poetry export -q --only main -f requirements.txt -o requirements/runtime.txt
+
+clean: ## Remove the environment, caches and build results (data under .dataloader stay)
+	rm -rf $(VENV) dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,51 @@
+"""What follows a commit: keys are promoted, workers and waiting requests are told; polls find whatever is lost here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dataloader.api.database import Database
+from dataloader.context import AppContext
+from dataloader.domain.jobs import Keys
+from dataloader.exceptions import DataloaderError
+from dataloader.storage.repositories.promotion import PromotionRepository
+
+PROMOTE_BUDGET_S = 2.0
+"""What is not promoted within this time is left to the sweep: the request's own work is committed."""
+
+
+class WakeUps:
+    """Brings news of committed changes to whoever waits for them.
+
+    Args:
+        ctx: The process; its notifier speaks to the others.
+        database: Where keys are promoted.
+    """
+
+    def __init__(self, ctx: AppContext, database: Database) -> None:
+        self._notifier = ctx.notifier
+        self._logger = ctx.loggers.app
+        self._database = database
+        self._promotion = PromotionRepository(ctx.settings.pg_schema)
+
+    async def send(self, *, queues: Iterable[str] = (), keys: Keys = Keys(), also: Iterable[str] = ()) -> None:  # noqa: B008 - frozen
+        """Promote keys, then announce every queue that may have got a job.
+
+        Args:
+            queues: Queues with jobs that were ready at once.
+            keys: Keys whose turn may have changed.
+            also: Further payloads.
+        """
+        names = set(queues) | await self._promote(keys)
+        self._notifier.announce([*(f"queue:{name}" for name in sorted(names)), *also])
+
+    async def _promote(self, keys: Keys) -> set[str]:
+        if not keys:
+            return set()
+        try:
+            async with self._database.driver(PROMOTE_BUDGET_S) as connection:
+                return set(await self._promotion.promote(connection, keys))
+        except DataloaderError as error:
+            self._logger.info("keys left to the sweep", reason=error.message)
+            self._notifier.announce(["promote"])
+            return set()

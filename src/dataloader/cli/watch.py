@@ -1,0 +1,167 @@
+"""A job on the screen until it ends: a live bar for people, lines for pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import ExitStack
+from typing import Protocol
+from uuid import UUID
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from dataloader.cli.ending import ExitCode
+from dataloader.cli.screen import number_text, span, status_text
+from dataloader.client import DataloaderClient, JobProgress, JobState, JobStatusView
+from dataloader.domain.jobs import JobStatus
+from dataloader.exceptions import DataloaderError, UnavailableError
+
+_PERIOD_S = 1.0
+
+
+class View(Protocol):
+    """Where the states of a job are shown."""
+
+    def show(self, state: JobStatusView) -> None:
+        """Show a state; it replaces the one before."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show why nothing happens."""
+        ...
+
+
+class Bar:
+    """A bar that moves."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar = progress.add_task("", total=None, facts="", note="")
+
+    def show(self, state: JobStatusView) -> None:
+        """Show a state."""
+        at = state.progress
+        self._progress.update(
+            self._bar,
+            description=f"{state.task} {status_text(state.status).markup}",
+            completed=at.done or 0 if at else 0,
+            total=at.total if at else None,
+            facts=escape(facts(state)),
+            note="",
+        )
+
+    def note(self, text: str) -> None:
+        """Show why nothing happens."""
+        self._progress.update(self._bar, note=Text(text, "yellow").markup)
+
+
+class Lines:
+    """One line for every change."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = ""
+
+    def show(self, state: JobStatusView) -> None:
+        """Show a state."""
+        self._print(f"{state.status}  {facts(state)}".rstrip())
+
+    def note(self, text: str) -> None:
+        """Show why nothing happens."""
+        self._print(text)
+
+    def _print(self, line: str) -> None:
+        if line != self._last:
+            self._console.print(line, markup=False, soft_wrap=True)
+        self._last = line
+
+
+async def watch_job(client: DataloaderClient, job_id: UUID, *, console: Console) -> JobStatusView:
+    """Show a job until it ends; return how it ended."""
+    with ExitStack() as stack:
+        view = _view(stack, console)
+        try:
+            return await _follow(client, job_id, view)
+        except asyncio.CancelledError:
+            stack.callback(console.print, f"\nThe job goes on; `dataloader jobs watch {job_id}` shows it again.")
+            raise
+
+
+def _view(stack: ExitStack, console: Console) -> View:
+    if not console.is_terminal:
+        return Lines(console)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[facts]}"),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Bar(stack.enter_context(Progress(*columns, console=console, transient=True)))
+
+
+async def _follow(client: DataloaderClient, job_id: UUID, view: View) -> JobStatusView:
+    states = client.watch(job_id, period_s=_PERIOD_S, on_outage=lambda error: view.note(_outage(error)))
+    async for state in states:
+        view.show(state)
+        if state.status is JobStatus.QUEUED and (reason := await _reason(client, job_id)):
+            view.note(reason)
+    return state
+
+
+async def _reason(client: DataloaderClient, job_id: UUID) -> str | None:
+    """Return what a queued job waits for, None if for nothing in particular."""
+    try:
+        waits = (await client.why(job_id)).waits_for
+    except DataloaderError:
+        return None
+    return f"waits: {waits[0].message}" if waits else None
+
+
+def _outage(error: UnavailableError) -> str:
+    return f"no answer, trying again: {error.message}"
+
+
+def facts(state: JobState) -> str:
+    """Return progress, rate, remaining time and attempt, as far as they are known."""
+    parts = [*_progress_parts(state.progress)] if state.progress else []
+    if state.attempt > 1 or state.losses:
+        parts.append(f"attempt {state.attempt} of {state.max_attempts}")
+    if state.losses:
+        parts.append(f"{state.losses} workers lost")
+    if state.cancel_requested and not state.status.is_finished:
+        parts.append("asked to stop")
+    if state.error and state.status is JobStatus.QUEUED:
+        parts.append(f"last error: {state.error.message}")
+    return "  ".join(parts)
+
+
+def _progress_parts(at: JobProgress) -> list[str]:
+    amount = number_text(at.done) + (f"/{number_text(at.total)}" if at.total is not None else "")
+    rate = f"{number_text(at.rate)}/s" if at.rate else None
+    eta = f"{span(at.eta_s)} left" if at.eta_s else None
+    counted = f"{amount} {at.unit or ''}".rstrip() if at.done is not None else None
+    return [part for part in (counted, rate, eta, at.message) if part]
+
+
+def outcome(state: JobStatusView) -> Text:
+    """Return how a job ended, on a line or two."""
+    words = Text("✓ " if state.status is JobStatus.SUCCEEDED else "✗ ")
+    words.append_text(status_text(state.status))
+    if state.started_at and state.finished_at:
+        words.append(f" after {span((state.finished_at - state.started_at).total_seconds())}")
+    if described := facts(state):
+        words.append(f"  {described}")
+    if state.error and state.status is not JobStatus.SUCCEEDED:
+        words.append(f"\n{state.error.type or 'Error'}: {state.error.message}", "red")
+    if state.result is not None:
+        words.append(f"\n{json.dumps(state.result, ensure_ascii=False)}")
+    return words
+
+
+def exit_code(state: JobStatusView) -> ExitCode:
+    """Return what the shell is told of an outcome."""
+    return ExitCode.OK if state.status is JobStatus.SUCCEEDED else ExitCode.FAILED

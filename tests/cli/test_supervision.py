@@ -1,0 +1,164 @@
+"""Components end in order, die loudly, and a signal more hurries them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from dataloader.cli.ending import ComponentDiedError
+from dataloader.cli.readiness import patiently, unless_stopped
+from dataloader.cli.signals import Shutdown
+from dataloader.cli.supervision import run_until_stopped
+from dataloader.config import load_settings
+from dataloader.exceptions import DatabaseAwayError, SettingsError
+from dataloader.logger import Loggers, open_loggers
+
+
+@dataclass(slots=True)
+class Part:
+    """A component that notes when it ends, or does what it is told."""
+
+    name: str
+    ended: list[str]
+    act: Callable[[], None] | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        self.started.set()
+        if self.act is not None:
+            self.act()
+            return
+        await stop.wait()
+        self.ended.append(self.name)
+
+
+@dataclass(slots=True)
+class Log:
+    """What was logged."""
+
+    loggers: Loggers
+    stream: io.StringIO
+
+    def lines(self) -> list[str]:
+        self.loggers.close()
+        return self.stream.getvalue().splitlines()
+
+
+@pytest.fixture
+def log() -> Log:
+    stream = io.StringIO()
+    return Log(open_loggers(load_settings(_env_file=None), stream=stream), stream)
+
+
+async def test_the_front_ends_before_what_it_stands_on(log: Log) -> None:
+    ended: list[str] = []
+    stop = asyncio.Event()
+    front = Part("api", ended)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_until_stopped([Part("notifier", ended)], [front], stop=stop, logger=log.loggers.app))
+        await front.started.wait()
+        stop.set()
+    assert ended == ["api", "notifier"]
+    assert log.lines() == []
+
+
+def fail() -> None:
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("act", [fail, lambda: None])
+@pytest.mark.parametrize("in_front", [True, False])
+async def test_a_death_is_one_line_that_names_the_part(log: Log, act: Callable[[], None], *, in_front: bool) -> None:
+    ended: list[str] = []
+    dying, living = [Part("doomed", ended, act)], [Part("well", ended)]
+    ground, front = (living, dying) if in_front else (dying, living)
+    with pytest.raises(ComponentDiedError):
+        await run_until_stopped(ground, front, stop=asyncio.Event(), logger=log.loggers.app)
+    (line,) = log.lines()
+    assert '"component": "doomed"' in line or '"component":"doomed"' in line
+    assert ended == []
+
+
+async def test_a_setting_that_does_not_work_out_is_no_death(log: Log) -> None:
+    def refuse() -> None:
+        raise SettingsError("APP_PORT: 8081 is taken")
+
+    with pytest.raises(SettingsError, match="APP_PORT"):
+        await run_until_stopped([], [Part("api", [], refuse)], stop=asyncio.Event(), logger=log.loggers.app)
+    assert log.lines() == []
+
+
+async def test_signals_stop_then_hurry_then_end() -> None:
+    calls: list[object] = []
+    shutdown = Shutdown(limit_s=60, exit_now=calls.append)
+    shutdown.on_hurry = lambda: calls.append("hurry")
+    shutdown.on_change = calls.append
+    with shutdown.on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(shutdown.stop.wait(), 5)
+        shutdown.receive(signal.SIGINT)
+        shutdown.receive(signal.SIGTERM)
+    assert [call for call in calls if not str(call).startswith("stopping")] == ["hurry", 143]
+    assert len(calls) == 4
+
+
+async def test_work_is_given_up_at_the_wish_to_end() -> None:
+    stop, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> int:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return 1
+
+    async with asyncio.TaskGroup() as group:
+        outcome = group.create_task(unless_stopped(work(), stop))
+        await begun.wait()
+        stop.set()
+    assert outcome.result() is None
+    assert cancelled.is_set()
+
+
+async def test_work_that_ends_first_is_returned_and_its_error_raised() -> None:
+    async def one() -> int:
+        return 1
+
+    async def refuse() -> int:
+        raise SettingsError("no")
+
+    assert await unless_stopped(one(), asyncio.Event()) == 1
+    with pytest.raises(SettingsError):
+        await unless_stopped(refuse(), asyncio.Event())
+
+
+async def test_an_absent_database_is_waited_for_with_two_lines(log: Log) -> None:
+    outcomes: list[Exception | None] = [DatabaseAwayError("refused"), DatabaseAwayError("refused"), None]
+
+    async def attempt() -> None:
+        if error := outcomes.pop(0):
+            raise error
+
+    await patiently(attempt, stop=asyncio.Event(), logger=log.loggers.app, pause_s=0.001)
+    away, back = log.lines()
+    assert "database away, waiting for it" in away
+    assert "refused" in away
+    assert "database is there" in back
+
+
+async def test_the_wait_for_a_database_ends_with_a_signal(log: Log) -> None:
+    stop = asyncio.Event()
+
+    async def attempt() -> None:
+        stop.set()
+        raise DatabaseAwayError("refused")
+
+    await patiently(attempt, stop=stop, logger=log.loggers.app)
+    assert len(log.lines()) == 1

@@ -1,0 +1,3 @@
+"""Tests of the Python client."""
+
+from __future__ import annotations

@@ -1,3 +1,0 @@
-"""Stand-ins for sources we do not own."""
-
-from __future__ import annotations
