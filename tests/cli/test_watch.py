@@ -42,7 +42,7 @@ async def test_a_pipe_gets_a_line_per_change(stub: Stub) -> None:
     text, state = await shown(stub, terminal=False)
     assert text.splitlines() == [
         "queued",
-        "waits: no live worker serves queue noop",
+        "no live worker serves queue noop",
         "running  10/20 days  2.5/s  4s left  2025-04-10  attempt 2 of 5",
         "succeeded  20/20 days  2.5/s  2025-04-10",
     ]

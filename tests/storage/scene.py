@@ -102,7 +102,7 @@ async def expire(pg: Connection, *job_ids: UUID) -> None:
 
 async def reap(pg: Connection, *, grace_s: float = 0.0) -> list[Released]:
     """Take back expired leases."""
-    return await RECOVERY.reap(pg, grace_s=grace_s, actor="reaper:test")
+    return await RECOVERY.reap(pg, await RECOVERY.server_time(pg), grace_s=grace_s, actor="reaper:test")
 
 
 async def row(pg: Connection, job_id: UUID) -> asyncpg.Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typer import Typer
 
+from dataloader.cli.demo.command import register_demo
 from dataloader.cli.doctor import register_doctor
 from dataloader.cli.fleet import register_fleet
 from dataloader.cli.jobs import register_jobs
@@ -26,6 +27,7 @@ def build() -> Typer:
     register_jobs(app)
     register_fleet(app)
     register_doctor(app)
+    register_demo(app)
     return app
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dataloader.cli.ending import ExitCode
 from dataloader.cli.screen import number_text, span, status_text
-from dataloader.client import DataloaderClient, JobProgress, JobState, JobStatusView
+from dataloader.client import DataloaderClient, JobProgress, JobState, JobStatusView, WaitReason
 from dataloader.domain.jobs import JobStatus
 from dataloader.exceptions import DataloaderError, UnavailableError
 
@@ -29,8 +29,8 @@ class View(Protocol):
         """Show a state; it replaces the one before."""
         ...
 
-    def note(self, text: str) -> None:
-        """Show why nothing happens."""
+    def note(self, kind: str, text: str) -> None:
+        """Show why nothing happens; the text of one kind may change by the second."""
         ...
 
 
@@ -53,7 +53,7 @@ class Bar:
             note="",
         )
 
-    def note(self, text: str) -> None:
+    def note(self, kind: str, text: str) -> None:
         """Show why nothing happens."""
         self._progress.update(self._bar, note=Text(text, "yellow").markup)
 
@@ -63,20 +63,24 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._last = ""
+        self._shown = ""
+        self._noted = ""
 
     def show(self, state: JobStatusView) -> None:
         """Show a state."""
-        self._print(f"{state.status}  {facts(state)}".rstrip())
+        line = f"{state.status}  {facts(state)}".rstrip()
+        if line != self._shown:
+            self._print(line)
+            self._shown, self._noted = line, ""
 
-    def note(self, text: str) -> None:
-        """Show why nothing happens."""
-        self._print(text)
+    def note(self, kind: str, text: str) -> None:
+        """Show why nothing happens, once for every kind of reason."""
+        if kind != self._noted:
+            self._print(text)
+            self._noted = kind
 
     def _print(self, line: str) -> None:
-        if line != self._last:
-            self._console.print(line, markup=False, soft_wrap=True)
-        self._last = line
+        self._console.print(line, markup=False, soft_wrap=True)
 
 
 async def watch_job(client: DataloaderClient, job_id: UUID, *, console: Console) -> JobStatusView:
@@ -104,21 +108,21 @@ def _view(stack: ExitStack, console: Console) -> View:
 
 
 async def _follow(client: DataloaderClient, job_id: UUID, view: View) -> JobStatusView:
-    states = client.watch(job_id, period_s=_PERIOD_S, on_outage=lambda error: view.note(_outage(error)))
+    states = client.watch(job_id, period_s=_PERIOD_S, on_outage=lambda error: view.note(error.code, _outage(error)))
     async for state in states:
         view.show(state)
-        if state.status is JobStatus.QUEUED and (reason := await _reason(client, job_id)):
-            view.note(reason)
+        if state.status is JobStatus.QUEUED and (wait := await _wait(client, job_id)):
+            view.note(wait.reason, wait.message)
     return state
 
 
-async def _reason(client: DataloaderClient, job_id: UUID) -> str | None:
+async def _wait(client: DataloaderClient, job_id: UUID) -> WaitReason | None:
     """Return what a queued job waits for, None if for nothing in particular."""
     try:
         waits = (await client.why(job_id)).waits_for
     except DataloaderError:
         return None
-    return f"waits: {waits[0].message}" if waits else None
+    return waits[0] if waits else None
 
 
 def _outage(error: UnavailableError) -> str:

@@ -32,8 +32,9 @@ class Queries:
     reconcile: str
     retry: str
     save_state: str
+    server_time: str
     settle: str
-    terminate_run: str
+    terminate_strays: str
     why: str
     worker_beat: str
     worker_leave: str

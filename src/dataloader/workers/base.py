@@ -16,6 +16,13 @@ from dataloader.workers.periodic import Patience, Wake
 from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.runs import Run, RunTable, StopReason
 
+BUSY_PAUSE_S = 0.01
+"""First pause before a row that is locked by somebody else is tried again; it doubles."""
+
+
+BUSY_PAUSE_S = 0.01
+"""First pause before a row that is locked by somebody else is tried again; it doubles."""
+
 
 BUSY_PAUSE_S = 0.01
 """First pause before a row that is locked by somebody else is tried again; it doubles."""
@@ -44,6 +51,10 @@ class Fleet:
     def start(self, run: Run) -> None:
         """Enter a run; one that was lost before is watched until it is known to be harmless."""
         self.runs.add(run)
+        if self.draining.is_set():
+            run.request_stop(StopReason.HAND_OVER)
+        if self.draining.is_set():
+            run.request_stop(StopReason.HAND_OVER)
         if self.draining.is_set():
             run.request_stop(StopReason.HAND_OVER)
         if run.job.losses:

@@ -80,11 +80,7 @@ class Control:
         wanted = {lease.job_id: lease for lease in leases}
         async with self._pinned.use() as connection:
             fates = await self._queue.fates(connection, list(wanted))
-        return {
-            wanted[job_id]: status
-            for job_id, (epoch, status) in fates.items()
-            if epoch == wanted[job_id].epoch
-        }
+        return {wanted[job_id]: status for job_id, (epoch, status) in fates.items() if epoch == wanted[job_id].epoch}
 
     async def follow_up(self, released: Sequence[Released]) -> None:
         """Offer the keys that became free, and wake queues and waiters."""

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from uuid import UUID
 
+import asyncpg
+
 from dataloader.base import Component, supervise, wait_for
 from dataloader.config import QueueWorkers, Settings
 from dataloader.context import AppContext
 from dataloader.domain.outcomes import HandedOver, Outcome
+from dataloader.exceptions import DatabaseAwayError
 from dataloader.storage.db import PinnedConnection
 from dataloader.storage.repositories.presence import Presence, PresenceRepository, TaskEntry
 from dataloader.workers.base import Fleet, Worker
@@ -28,6 +31,8 @@ from dataloader.workers.watchdog import Watchdog
 
 SETTLE_RESERVE_S = 3.0
 """Part of the shutdown grace that is kept for writing the last outcomes."""
+
+GIVE_BACK_TIMEOUT_S = 1.0
 
 
 class WorkerManager:
@@ -134,13 +139,13 @@ class WorkerManager:
         deadline_s = time.monotonic() + settings.dl_shutdown_grace_sec
         reserve_s = min(SETTLE_RESERVE_S, settings.dl_shutdown_grace_sec / 4)
         self._begin_drain()
-        await self._until_empty(deadline_s - 2 * reserve_s, hurry=self._hurry)
+        await self._until_done(tasks, deadline_s - 2 * reserve_s, hurry=self._hurry)
         for run in self._fleet.runs:
             self._executor.cancel(run)
-        await self._until_empty(time.monotonic() + reserve_s)
+        await self._until_done(tasks, time.monotonic() + reserve_s)
         for run in self._fleet.runs:
             self._give_up(run)
-        await self._until_empty(time.monotonic() + reserve_s)
+        await self._until_done(tasks, time.monotonic() + reserve_s)
         upkeep_stop.set()
         for task in tasks:
             task.cancel()
@@ -154,10 +159,15 @@ class WorkerManager:
             run.request_stop(StopReason.HAND_OVER)
         self._wake_all()
 
-    async def _until_empty(self, deadline_s: float, *, hurry: asyncio.Event | None = None) -> None:
-        """Wait until every run has ended and is written, the time is up, or there is a hurry."""
+    async def _until_done(
+        self, tasks: list[asyncio.Task[None]], deadline_s: float, *, hurry: asyncio.Event | None = None
+    ) -> None:
+        """Wait until every run has ended and is written, the time is up, or there is a hurry.
+
+        A worker is done after its last exchange: a claim that was under way has been answered, and given back.
+        """
         never = asyncio.Event()
-        while len(self._fleet.runs) and time.monotonic() < deadline_s:
+        while not all(task.done() for task in tasks) and time.monotonic() < deadline_s:
             if await wait_for(hurry or never, 0.02):
                 return
 
@@ -188,9 +198,18 @@ class WorkerManager:
         for worker in self._workers.values():
             worker.wake.set()
 
+    async def _give_back_the_rest(self) -> None:
+        """Give back what is still running in this process's name: after its end only an expiring lease would tell."""
+        try:
+            async with asyncio.timeout(GIVE_BACK_TIMEOUT_S):
+                await self._upkeep.reconcile((), age_s=0)
+        except (DatabaseAwayError, TimeoutError, asyncpg.PostgresError) as error:
+            self._logger.warning("could not give back what was running", reason=str(error))
+
     async def _close(self) -> None:
         await asyncio.to_thread(self._executor.close)
         await asyncio.to_thread(self._leases.close)
+        await self._give_back_the_rest()
         await self._control.close()
         await self._upkeep.close()
 

@@ -20,6 +20,7 @@ class Reaper(Periodic):
     """Reaps expired leases, and gives back claims of this process that it never heard of.
 
     It measures its own gap: when it could not look for long, neither could live workers renew; it waits for them first.
+    It takes only what had expired when it asked for the time: its statement may lie in a frozen server for long.
 
     Args:
         ctx: The process.
@@ -40,6 +41,7 @@ class Reaper(Periodic):
     async def step(self) -> None:
         """Reap once, unless live workers must get the chance to renew first."""
         settings = self._ctx.settings
+        asked_at = await self._control.server_time()
         await self._control.reconcile(self._held(), age_s=_RECONCILE_BEATS * settings.dl_heartbeat_sec)
         now_s = time.monotonic()
         grace_s = _GRACE_BEATS * settings.dl_heartbeat_sec
@@ -47,8 +49,10 @@ class Reaper(Periodic):
             self._not_before_s = now_s + grace_s
         self._looked_s = now_s
         if now_s >= self._not_before_s:
-            for released in await self._control.reap(grace_s=grace_s):
+            for released in await self._control.reap(asked_at, grace_s=grace_s):
                 self._log(released)
+            if ended := await self._control.terminate_strays(asked_at):
+                self._ctx.loggers.app.warning("ended chunks of runs whose lease is gone", backends=ended)
 
     def _log(self, released: Released) -> None:
         self._ctx.metrics.lease_lost("expired")

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from typer import Option, Typer
 
-from dataloader.cli.demo.stage import open_stage
+from dataloader.cli.demo.stage import Stage, open_stage
 from dataloader.cli.demo.story import NEXT_STEPS, Story, open_source
 from dataloader.cli.options import command
 from dataloader.cli.screen import out
+from dataloader.exceptions import DataloaderError
 
 _LIVE_URL = "https://www.cbr.ru"
 
@@ -38,7 +39,15 @@ async def demo(
             open_stage(Path(folder), source_url=source.base_url if source else _LIVE_URL) as stage,
         ):
             console.print(f"  up after {time.monotonic() - started_s:.1f} s")
-            await Story(stage, source, console).play()
+            await _play(Story(stage, source, console), stage)
     console.print(f"\n[green]Done[/] in {time.monotonic() - started_s:.0f} s. Where to go next:")
     for step in NEXT_STEPS:
         console.print(f"  {step}", markup=False)
+
+
+async def _play(story: Story, stage: Stage) -> None:
+    """Tell the story; one that gets stuck ends with what the worker said last."""
+    try:
+        await story.play()
+    except TimeoutError:
+        raise DataloaderError(f"the demo got stuck; the worker's log ends with:\n{stage.log_of('worker')}") from None

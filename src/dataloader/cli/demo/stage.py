@@ -66,7 +66,7 @@ class Stage:
         """
         async with asyncio.timeout(START_TIMEOUT_S):
             while not await self._is_ready():
-                self._check_alive()
+                self.check_alive()
                 await asyncio.sleep(0.05)
 
     async def _is_ready(self) -> bool:
@@ -75,11 +75,19 @@ class Stage:
         except UnavailableError:
             return False
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
+        """See that the processes run.
+
+        Raises:
+            DataloaderError: One has ended by itself; the message ends with its log.
+        """
         for role, process in self.processes.items():
             if process.poll() is not None:
-                tail = (self.folder / f"{role}.log").read_text("utf-8", "replace")[-1_500:]
-                raise DataloaderError(f"the {role} process of the demo ended by itself:\n{tail}")
+                raise DataloaderError(f"the {role} process of the demo ended by itself:\n{self.log_of(role)}")
+
+    def log_of(self, role: str) -> str:
+        """Return the last lines that a process has written."""
+        return (self.folder / f"{role}.log").read_text("utf-8", "replace")[-1_500:]
 
     def stop(self) -> None:
         """Stop what still runs, in order."""

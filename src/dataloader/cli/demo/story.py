@@ -96,6 +96,7 @@ class Story:
         async with asyncio.timeout(TIMEOUT_S):
             while [event.kind async for event in self._stage.client.events(job_id)].count("claimed") < 2:
                 bar.update(task, state="waiting for the lease to expire")
+                self._stage.check_alive()
                 await asyncio.sleep(_PERIOD_S)
         self._say(f"claimed again after {time.monotonic() - started_s:.1f} s, going on from the checkpoint")
 
@@ -111,14 +112,23 @@ class Story:
     async def _show_rows(self, at_kill: JobStatusView) -> None:
         connection = await connect(self._stage.settings, purpose="demo")
         try:
-            rows = await connection.fetch("select * from cbr_rates where char_code in ('USD', 'EUR') order by 1 desc, 2 limit 6")
-            total, days = await connection.fetchrow("select count(*), count(distinct rate_date) from cbr_rates") or (0, 0)
-            versions = await connection.fetchval("select count(*) from (select 1 from cbr_rates group by rate_date, char_code) k")
+            rows = await connection.fetch(
+                "select * from cbr_rates where char_code in ('USD', 'EUR') order by 1 desc, 2 limit 6"
+            )
+            total, days = await connection.fetchrow("select count(*), count(distinct rate_date) from cbr_rates") or (
+                0,
+                0,
+            )
+            versions = await connection.fetchval(
+                "select count(*) from (select 1 from cbr_rates group by rate_date, char_code) k"
+            )
         finally:
             await connection.close()
         grid = table("rate_date", "char_code", "nominal", "name", "value", "unit_rate")
         for row in rows:
-            grid.add_row(*(str(row[name]) for name in ("rate_date", "char_code", "nominal", "name", "value", "unit_rate")))
+            grid.add_row(
+                *(str(row[name]) for name in ("rate_date", "char_code", "nominal", "name", "value", "unit_rate"))
+            )
         self._say(f"\n[bold]Loaded into cbr_rates[/]: {total} rows on {days} days, {total - versions} duplicates")
         self._console.print(grid)
         self._check_source(at_kill)

@@ -55,7 +55,7 @@ async def _examine(report: Report, *, embedded: bool) -> None:
         if server is not None:
             await stack.enter_async_context(server)
         await examine_database(report, settings)
-    await examine_surroundings(report, settings)
+    await examine_surroundings(report, settings, embedded=embedded)
 
 
 def _table(report: Report) -> Table:

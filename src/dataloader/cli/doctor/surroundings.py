@@ -19,12 +19,18 @@ from dataloader.workers.pipelines.registry import Registry, load_all
 _ANSWER_WITHIN_S = 2.0
 
 
-async def examine_surroundings(report: Report, settings: Settings) -> None:
-    """Check what a process needs beside its database."""
+async def examine_surroundings(report: Report, settings: Settings, *, embedded: bool) -> None:
+    """Check what a process needs beside its database.
+
+    Args:
+        report: Takes the findings.
+        settings: What to look at.
+        embedded: The database is an embedded one.
+    """
     _examine_logs(report, settings)
     await report.run("tasks", lambda: _examine_tasks(report, settings))
     await _examine_port(report, settings)
-    if settings.has_database and not settings.dl_pg_bindir:
+    if settings.has_database and not embedded:
         report.skip("embedded server", "not needed, a database is configured")
     else:
         await report.run("embedded server", lambda: _examine_binaries(report, settings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 from rich.console import Group, RenderableType
@@ -92,13 +92,24 @@ def _instants(job: JobDetail) -> Iterator[tuple[str, str]]:
 def _history(events: list[JobEventView]) -> Table:
     grid = table("When", "What", "Status", "Attempt", "By", "Facts")
     for event in events:
-        data = json.dumps(event.data, ensure_ascii=False) if event.data else ""
         grid.add_row(
             instant_text(event.at),
             Text(event.kind),
             status_text(event.status),
             str(event.attempt),
             Text(event.actor or "-"),
-            Text(data if len(data) <= _DATA_WIDTH else f"{data[:_DATA_WIDTH]}…", "dim"),
+            Text(_short(", ".join(_facts(event.data))), "dim"),
         )
     return grid
+
+
+def _facts(data: Mapping[str, object]) -> Iterator[str]:
+    for name, value in data.items():
+        if isinstance(value, dict) and "message" in value:
+            yield f"{value.get('type') or name}: {value['message']}"
+        elif value is not None:
+            yield f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _DATA_WIDTH else f"{text[:_DATA_WIDTH]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from dataloader.domain.jobs import Lease
@@ -24,9 +25,14 @@ class RecoveryRepository:
     def __init__(self, schema: str) -> None:
         self._sql = load_queries(schema)
 
-    async def reap(self, connection: Connection, *, grace_s: float, actor: str) -> list[Released]:
-        """Take back expired leases; `grace_s` after a start of the server nothing is taken."""
-        rows = await connection.fetch(self._sql.reap, REAP_LIMIT, grace_s, actor)
+    async def server_time(self, connection: Connection) -> datetime:
+        """Return the server's clock."""
+        now: datetime = await connection.fetchval(self._sql.server_time)
+        return now
+
+    async def reap(self, connection: Connection, asked_at: datetime, *, grace_s: float, actor: str) -> list[Released]:
+        """Take back leases that had expired at `asked_at`; `grace_s` after a start of the server nothing is taken."""
+        rows = await connection.fetch(self._sql.reap, REAP_LIMIT, grace_s, actor, asked_at)
         return [Released.from_row(row) for row in rows]
 
     async def reconcile(
@@ -43,9 +49,9 @@ class RecoveryRepository:
         )
         return [Released.from_row(row) for row in rows]
 
-    async def terminate_runs(self, connection: Connection, leases: Iterable[Lease]) -> int:
-        """End the server's backends that still work for these runs; return how many there were."""
-        return int(await connection.fetchval(self._sql.terminate_run, _names(leases)) or 0)
+    async def terminate_strays(self, connection: Connection, asked_at: datetime) -> int:
+        """End backends that work for runs whose lease was gone at `asked_at`; return how many there were."""
+        return int(await connection.fetchval(self._sql.terminate_strays, asked_at) or 0)
 
     async def cancel_statements(self, connection: Connection, leases: Iterable[Lease]) -> int:
         """Cancel the statements that these runs execute now; return how many there were."""

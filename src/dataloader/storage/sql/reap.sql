@@ -1,10 +1,11 @@
 -- Take back jobs whose lease has expired: decided and written on the locked row. The attempt is given back, a loss is
 -- charged (from one again when the run advanced the checkpoint), and the third loss in a row ends the job as lost.
--- $1 most rows, $2 grace in seconds after a start of the server, in which live workers renew first, $3 actor
+-- $1 most rows, $2 grace in seconds after a start of the server, in which live workers renew first, $3 actor,
+-- $4 the server's clock before this statement was sent: it may have lain in a frozen server, and live workers with it
 with expired as materialized (
   select j.job_id, j.worker_id, j.lease_expires_at, j.losses, j.loss_epoch, j.checkpoint_epoch, j.max_losses, j.cancel_requested
     from {schema}.dl_jobs j
-   where j.status = 'running' and j.lease_expires_at < clock_timestamp()
+   where j.status = 'running' and j.lease_expires_at < $4
      and pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => $2)
    order by j.job_id
    limit $1

@@ -1,4 +1,5 @@
--- Record how runs ended, each guarded by its fence; a run whose lease is gone changes nothing.
+-- Record how runs ended, each guarded by its fence; a run whose lease is gone changes nothing. A row that somebody else
+-- has locked is left out, so that it does not hold up the others of the batch; its run is settled later.
 -- $1 job ids, $2 epochs, $3 kinds, $4 delays in seconds, $5 errors, $6 results, $7 progress, $8 start-over flags,
 -- $9 data for the audit log, $10 actor
 with ended as (
@@ -12,7 +13,7 @@ with ended as (
      select c.attempt, c.max_attempts, c.checkpoint_epoch, c.cancel_requested
        from {schema}.dl_jobs c
       where c.job_id = e.job_id and c.epoch = e.epoch and c.status = 'running'
-        for no key update) j
+        for no key update skip locked) j
 ), decided as (
   select l.*, n.attempt as new_attempt,
          case when l.kind = 'succeeded' then 'succeeded'

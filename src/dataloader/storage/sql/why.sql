@@ -7,11 +7,12 @@ select m.status, m.ready, m.queue, m.task, m.hold_reason, m.lock_key, m.partitio
        head.job_id as head_job_id, head.status as head_job_status,
        live.processes, live.slots,
        (select count(*)::integer
-          from (select from {schema}.dl_jobs r where r.status = 'running' and r.queue = m.queue limit $2) c) as running,
+          from (select from {schema}.dl_jobs r where r.lease_expires_at is not null and r.queue = m.queue limit $2) c) as running,
        (select count(*)::integer
           from (select from {schema}.dl_jobs a
                  where a.ready and a.queue = m.queue
                    and (a.priority, a.available_at, a.seq) < (m.priority, m.available_at, m.seq)
+                 order by a.priority, a.available_at, a.seq
                  limit $2) c) as ahead
   from {schema}.dl_jobs m
   left join {schema}.dl_queues q on q.queue = m.queue

@@ -1,0 +1,2 @@
+-- The only clock for leases.
+select clock_timestamp() as now
