@@ -135,7 +135,7 @@ CREATE UNIQUE INDEX dl_jobs_partition_turn_uq ON "public".dl_jobs (partition_key
 
 CREATE INDEX dl_jobs_ready_ix ON "public".dl_jobs (queue, priority, available_at, seq) WHERE ready;
 
-CREATE INDEX dl_jobs_running_ix ON "public".dl_jobs (worker_id) WHERE lease_expires_at is not null;
+CREATE INDEX dl_jobs_running_ix ON "public".dl_jobs (worker_id) WHERE status = 'running' and worker_id is not null;
 
 CREATE TABLE "public".dl_queues (
     queue TEXT NOT NULL,
@@ -203,7 +203,7 @@ set lock_timeout = '3s'
 as $$
 #variable_conflict use_column
 declare
-  v_ids uuid[] := array(select "public".dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)));
+  v_ids uuid[] := array(select "public".dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)) order by 1);
   v_keyed boolean := jsonb_path_exists(p_jobs, '$[*].idempotency_key ? (@ != null)');
   v_owners uuid[] := v_ids;
   v_conflicts boolean[];
@@ -234,7 +234,9 @@ begin
            array_agg(k.final_status order by e.n)
       into v_owners, v_conflicts, v_finals
       from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
-      left join "public".dl_idempotency k on k.scope = p_scope and k.key = e.item->>'idempotency_key';
+      left join lateral (
+        select i.job_id, i.fingerprint, i.final_status from "public".dl_idempotency i
+         where i.scope = p_scope and i.key = e.item->>'idempotency_key' limit 1) k on true;
     exit when array_position(v_owners, null) is null;
   end loop;
   if array_position(v_owners, null) is not null then
@@ -283,7 +285,7 @@ begin
          coalesce(j.status, v_finals[e.n], (select k.final_status from "public".dl_idempotency k where k.job_id = v_owners[e.n]), 'lost'),
          v_owners[e.n] = v_ids[e.n], coalesce(v_conflicts[e.n], false), coalesce(j.ready, false)
     from generate_series(1, cardinality(v_ids)) as e(n)
-    left join "public".dl_jobs j on j.job_id = v_owners[e.n]
+    left join lateral (select i.status, i.ready from "public".dl_jobs i where i.job_id = v_owners[e.n] limit 1) j on true
    order by e.n;
 end $$;
 
@@ -382,11 +384,13 @@ begin
    where j.job_id in (
      select o.job_id from "public".dl_jobs o
       where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
-        and exists (select from "public".dl_jobs c
-                     where c.lock_key = o.lock_key and c.status = 'queued' and not c.ready and c.hold_reason is null
-                       and c.available_at <= v_now and c.job_id <> o.job_id)
+        and (select true from "public".dl_jobs c
+              where c.lock_key = o.lock_key and c.status = 'queued' and not c.ready and c.hold_reason is null
+                and c.available_at <= v_now and c.job_id <> o.job_id
+              limit 1)
         for no key update skip locked);
 
+  -- Scalar subqueries where a join could read everything behind a busy key to offer the first of it.
   with free as (
     select l from unnest(v_locks) l
      where not exists (select from "public".dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
@@ -394,7 +398,7 @@ begin
     select c.job_id from free,
    lateral (select j.job_id from "public".dl_jobs j
              where j.lock_key = free.l and j.status = 'queued' and not j.ready and j.hold_reason is null and j.available_at <= v_now
-               and not exists (select from "public".dl_queues q where q.queue = j.queue and q.paused_at is not null)
+               and (select q.paused_at from "public".dl_queues q where q.queue = j.queue) is null
                and (j.partition_key is null
                     or (j.partition_key = any (v_partitions)
                         and not exists (select from "public".dl_jobs t
@@ -423,7 +427,7 @@ begin
     select distinct on (coalesce('l' || h.lock_key, 'j' || h.job_id)) h.job_id
       from head h
      where h.status = 'queued' and h.hold_reason is null and h.available_at <= v_now
-       and not exists (select from "public".dl_queues q where q.queue = h.queue and q.paused_at is not null)
+       and (select q.paused_at from "public".dl_queues q where q.queue = h.queue) is null
        and (h.lock_key is null
             or (h.lock_key = any (v_locks)
                 and not exists (select from "public".dl_jobs t where t.lock_key = h.lock_key and (t.ready or t.status = 'running'))))

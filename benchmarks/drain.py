@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from benchmarks.pipelines import QUEUE, TASK
+from benchmarks.processes import cpu_seconds, running
 from dataloader.config import Settings
 from dataloader.storage.db import Connection, connect
 
-ENQUEUE = "select count(*) from dl_enqueue_many((select jsonb_agg($1::jsonb) from generate_series(1, $2)), p_notify => false)"
+ENQUEUE = (
+    "select count(*) from dl_enqueue_many((select jsonb_agg($1::jsonb) from generate_series(1, $2)), p_notify => false)"
+)
 _BULK = 10_000
 
 
@@ -44,23 +42,6 @@ async def fill(connection: Connection, jobs: int) -> float:
     return jobs / (time.perf_counter() - started_s)
 
 
-@asynccontextmanager
-async def worker(environment: dict[str, str], *, concurrency: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a worker process for the time of the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "dataloader",
-        "worker",
-        env=environment | {"WORKERS_JSON": json.dumps([{"queue": QUEUE, "concurrency": concurrency}])},
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
-
-
 async def measure(settings: Settings, environment: dict[str, str], *, jobs: int, concurrency: int) -> Drained:
     """Fill the queue, start a worker, wait until it is empty."""
     connection = await connect(settings, purpose="bench")
@@ -68,30 +49,12 @@ async def measure(settings: Settings, environment: dict[str, str], *, jobs: int,
         await connection.execute("truncate dl_jobs, dl_job_events")
         enqueue_rate = await fill(connection, jobs)
         await connection.execute("vacuum analyze dl_jobs", timeout=120)
-        async with worker(environment, concurrency=concurrency) as process:
+        workers = json.dumps([{"queue": QUEUE, "concurrency": concurrency}])
+        async with running("worker", environment | {"WORKERS_JSON": workers}) as pid:
             while await connection.fetchval("select exists (select from dl_jobs where finished_at is null)"):
                 await asyncio.sleep(0.05)
-            cpu_s = _cpu_s(process.pid)
+            cpu_s = cpu_seconds(pid)
         took_s = await connection.fetchval("select extract(epoch from max(finished_at) - min(started_at)) from dl_jobs")
         return Drained(jobs / float(took_s), enqueue_rate, cpu_s / jobs * 1e6)
     finally:
         await connection.close()
-
-
-def _cpu_s(pid: int) -> float:
-    import psutil  # noqa: PLC0415 - only here
-
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
-
-
-def base_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of the measured processes."""
-    return dict(os.environ) | {
-        "PG_HOST": str(settings.pg_host),
-        "PG_USER": settings.pg_user,
-        "PG_DATABASE": settings.pg_database,
-        "DL_PIPELINES": "benchmarks.pipelines",
-        "LOG_LEVEL": "WARNING",
-        "PYTHONPATH": ".",
-    }

@@ -10,7 +10,8 @@ from dataloader.storage.db import Connection, connect
 SCHEMA = """
 drop table if exists raw_jobs, raw_events;
 create table raw_jobs (
-  job_id uuid primary key default gen_random_uuid(), queue text not null, task text not null, args jsonb not null default '{}',
+  job_id uuid primary key default gen_random_uuid(), queue text not null, task text not null,
+  args jsonb not null default '{}',
   status text not null default 'queued', attempt int not null default 0, priority smallint not null default 100,
   available_at timestamptz not null default clock_timestamp(), seq bigint generated always as identity,
   started_at timestamptz, finished_at timestamptz);

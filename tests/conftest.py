@@ -16,9 +16,14 @@ import pytest
 from dataloader.config import Settings, load_settings
 from dataloader.embedded import EmbeddedServer
 
-_KEPT = {"DL_TEST_DSN", "DL_TEST_BINDIR", "DL_TEST_POOLER"}
+_KEPT = {"DL_TEST_DSN", "DL_TEST_BINDIR", "DL_TEST_POOLER", "DL_CHAOS", "DL_CHAOS_SEED"}
 _FOREIGN = ("PG", "DL_", "APP_", "LOG_", "METRIC_", "AUDIT_LOG_", "WORKERS_JSON", "DEBUG", "LOCAL")
-_UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_UNSAFE_BUT_FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "log_line_prefix": "%m [%p] %d ",
+}
 _FAST_TIMERS: dict[str, object] = {
     "dl_heartbeat_sec": 0.5,
     "dl_default_lease_ttl_sec": 3,

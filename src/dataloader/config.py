@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -86,7 +87,7 @@ class Settings(BaseSettings):
     pg_database: str = "dataloader"
     pg_schema: str = "public"
     pg_pool_size: Annotated[int, Field(ge=1, le=1_000)] = 10
-    pg_max_overflow: Annotated[int, Field(ge=0, le=1_000)] = 10
+    pg_max_overflow: Annotated[int, Field(ge=0, le=1_000)] = 0
     pg_pool_recycle: Annotated[int, Field(ge=-1)] = 1_800
     dl_db_dsn: Annotated[SecretStr | None, Blankable] = None
     dl_listen_dsn: Annotated[SecretStr | None, Blankable] = None
@@ -126,8 +127,8 @@ class Settings(BaseSettings):
 
     @field_validator("dl_db_dsn", "dl_listen_dsn")
     @classmethod
-    def _check_dsn(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or value.get_secret_value() == "none":
+    def _check_dsn(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None or (info.field_name == "dl_listen_dsn" and value.get_secret_value() == "none"):
             return value
         if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
             raise ValueError("must be a URI like postgresql://user:password@host:5432/database")
@@ -152,7 +153,7 @@ class Settings(BaseSettings):
     @field_validator("log_file_name", "metric_file_name", "audit_log_file_name")
     @classmethod
     def _check_file_name(cls, value: str) -> str:
-        if not value or Path(value).name != value:
+        if value in {"", ".."} or Path(value).name != value:
             raise ValueError("must be a file name without a directory")
         return value
 

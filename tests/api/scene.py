@@ -127,3 +127,10 @@ async def opened(settings: Settings, registry: Registry | None = None) -> AsyncI
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
             yield Scene(ctx, app, client, stop)
         stop.set()
+
+
+async def until_waiting(scene: Scene, count: int = 1) -> None:
+    """Return once that many requests wait for jobs to end."""
+    async with asyncio.timeout(5):
+        while scene.app.state.services.waiter.waiting < count:  # noqa: ASYNC110 - each turn lets the requests run
+            await asyncio.sleep(0)

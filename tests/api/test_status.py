@@ -8,18 +8,12 @@ from uuid import uuid4
 import pytest
 
 from dataloader.domain.outcomes import Failed, JobError, Succeeded
-from tests.api.scene import Scene
+from tests.api.scene import Scene, until_waiting
 
 KEYS = {
     "job_id", "queue", "task", "status", "attempt", "max_attempts", "losses", "cancel_requested", "created_at",
     "available_at", "started_at", "heartbeat_at", "finished_at", "progress", "error", "result",
 }  # fmt: skip
-
-
-async def _until_waiting(scene: Scene, count: int = 1) -> None:
-    async with asyncio.timeout(5):
-        while scene.app.state.services.waiter.waiting < count:  # noqa: ASYNC110 - each turn lets the requests run
-            await asyncio.sleep(0)
 
 
 async def test_every_key_is_there_and_null_when_empty(scene: Scene) -> None:
@@ -53,7 +47,7 @@ async def test_a_wait_returns_when_the_job_ends(scene: Scene) -> None:
 
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         poll = group.create_task(scene.get(f"/jobs/{job_id}/status", wait="30"))
-        await _until_waiting(scene)
+        await until_waiting(scene)
         await scene.settle(jobs)
 
     assert poll.result().json()["status"] == "succeeded"
@@ -64,7 +58,7 @@ async def test_a_wait_returns_when_the_job_is_canceled_while_queued(scene: Scene
 
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         poll = group.create_task(scene.get(f"/jobs/{job_id}/status", wait="30"))
-        await _until_waiting(scene)
+        await until_waiting(scene)
         await scene.post(f"/jobs/{job_id}/cancel")
 
     assert poll.result().json()["status"] == "canceled"
@@ -87,7 +81,7 @@ async def test_waits_of_a_thousand_requests_share_the_looks(scene: Scene) -> Non
 
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         polls = [group.create_task(scene.get(f"/jobs/{job_id}/status", wait="30")) for _ in range(200)]
-        await _until_waiting(scene, 200)
+        await until_waiting(scene, 200)
         await scene.settle(jobs)
 
     assert {poll.result().json()["status"] for poll in polls} == {"succeeded"}, errors_before
@@ -98,7 +92,7 @@ async def test_a_wait_returns_at_once_when_the_service_stops(scene: Scene) -> No
 
     async with asyncio.timeout(3), asyncio.TaskGroup() as group:
         poll = group.create_task(scene.get(f"/jobs/{job_id}/status", wait="30"))
-        await _until_waiting(scene)
+        await until_waiting(scene)
         scene.stop.set()
     late = await scene.get(f"/jobs/{job_id}/status", wait="30")
 

@@ -169,4 +169,30 @@ async def test_workers_of_the_queue_are_told(scene: Scene) -> None:
     await scene.trigger(queue="keyed", lock_key="l")
     await scene.trigger(queue="later", available_at="2030-01-01T00:00:00Z")
 
-    assert [name for name in told if name != "*"] == ["plain", "keyed"]
+    assert set(told) - {"*"} == {"plain", "keyed"}
+
+
+async def test_a_key_whose_turn_cannot_be_decided_now_is_left_to_the_sweep(scene: Scene, pg: Pg) -> None:
+    told: list[str] = []
+    scene.ctx.listener.subscribe("promote", told.append)
+    async with pg.transaction():
+        await pg.execute("select pg_advisory_xact_lock(hashtextextended('public.l', 1))")
+        async with asyncio.timeout(5):
+            answer = await scene.post("/jobs/trigger", {"queue": "q", "task": "any.echo", "lock_key": "l"})
+
+    assert answer.status_code == 201
+    assert "" in told
+
+
+async def test_a_key_held_by_an_open_transaction_is_503_and_nobody_else_waits(scene: Scene, pg: Pg) -> None:
+    async with pg.transaction():
+        await pg.execute("select dl_enqueue('q', 'any.echo', idempotency_key => 'held')")
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            held = group.create_task(
+                scene.post("/jobs/trigger", {"queue": "q", "task": "any.echo", "idempotency_key": "held"})
+            )
+            async with asyncio.timeout(1):
+                await scene.trigger(idempotency_key="free")
+
+    assert (held.result().status_code, held.result().json()["code"]) == (503, "unavailable")
+    assert held.result().headers["retry-after"] == "2"

@@ -71,9 +71,9 @@ async def running(pg: Connection, **fields: Any) -> Lease:
 
 
 async def rerun(pg: Connection, job_id: UUID) -> Lease:
-    """Make a queued job ready, claim it, and return the new lease."""
+    """Make a queued job ready, claim it as an idle process does, and return the new lease."""
     await put(pg, job_id, ready=True)
-    (claimed,) = await claim(pg)
+    (claimed,) = await claim(pg, idle=True)
     assert claimed.lease.job_id == job_id
     return claimed.lease
 

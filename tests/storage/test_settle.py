@@ -19,7 +19,6 @@ from tests.storage.scene import (
     LEASE_S,
     QUEUE,
     as_json,
-    blocked,
     enqueue,
     expire,
     job,
@@ -187,36 +186,35 @@ class TestTheFence:
         assert await settle(pg, lease, K.FAILED, error=ERROR) is None
         assert await QUEUE.fates(pg, [lease.job_id, uuid4()]) == {lease.job_id: (1, "succeeded")}
 
-    async def test_a_settle_that_waited_for_the_reaper_finds_its_lease_gone(
-        self, pg: Connection, other: Connection
+    @pytest.mark.parametrize("reaped", [True, False])
+    async def test_a_row_that_the_reaper_holds_is_left_out_and_settled_when_it_is_known_what_became_of_it(
+        self, pg: Connection, other: Connection, reaped: bool
     ) -> None:
-        lease = await running(pg)
+        lease, beside = await running(pg), await running(pg)
         await expire(pg, lease.job_id)
         transaction = other.transaction()
         await transaction.start()
         assert len(await reap(other)) == 1
-        async with asyncio.TaskGroup() as group:
-            late = group.create_task(settle(pg, lease, K.SUCCEEDED))
-            await asyncio.sleep(0)
-            await blocked(other, pg)
-            await transaction.commit()
 
-        assert late.result() is None
-        assert await look(pg, lease.job_id, "status losses") == ("queued", 1)
+        both = [Settlement(lease, K.SUCCEEDED), Settlement(beside, K.SUCCEEDED)]
+        assert [one.lease for one in await QUEUE.settle(pg, both, actor=ACTOR)] == [beside]
+        assert await QUEUE.fates(pg, [lease.job_id]) == {lease.job_id: (1, "running")}
+        await (transaction.commit if reaped else transaction.rollback)()
 
-    async def test_a_reaper_that_gives_up_leaves_the_run_to_its_settle(self, pg: Connection, other: Connection) -> None:
+        assert (await settle(pg, lease, K.SUCCEEDED) is None) is reaped
+        assert await look(pg, lease.job_id, "status losses") == (("queued", 1) if reaped else ("succeeded", 0))
+
+    async def test_a_settle_that_came_first_leaves_the_reaper_nothing(self, pg: Connection, other: Connection) -> None:
         lease = await running(pg)
         await expire(pg, lease.job_id)
         transaction = other.transaction()
         await transaction.start()
-        await reap(other)
-        async with asyncio.TaskGroup() as group:
-            late = group.create_task(settle(pg, lease, K.SUCCEEDED))
-            await asyncio.sleep(0)
-            await blocked(other, pg)
-            await transaction.rollback()
+        assert await settle(other, lease, K.SUCCEEDED) is not None
 
-        assert late.result() is not None
+        assert await reap(pg) == []
+        await transaction.commit()
+
+        assert await reap(pg) == []
         assert await look(pg, lease.job_id, "status losses") == ("succeeded", 0)
 
 
@@ -313,7 +311,7 @@ async def test_batches_that_share_jobs_in_opposite_order_do_not_deadlock(pg: Con
         QUEUE.settle(pg, batch(leases), actor=ACTOR), QUEUE.settle(other, batch(leases[::-1]), actor=ACTOR)
     )
 
-    assert sorted((len(one), len(two))) == [0, 40]
+    assert sorted([settled.lease.job_id for settled in (*one, *two)]) == sorted(lease.job_id for lease in leases)
 
 
 async def test_whatever_a_pipeline_returns_its_end_can_be_written(pg: Connection) -> None:

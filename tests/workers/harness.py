@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -14,18 +14,20 @@ import asyncpg
 from dataloader.base import supervise
 from dataloader.config import Settings
 from dataloader.context import AppContext, open_context
-from dataloader.domain.jobs import NewJob
+from dataloader.domain.jobs import Keys, NewJob
+from dataloader.storage.db import Connection, connect
+from dataloader.storage.repositories.intake import IntakeRepository
 from dataloader.storage.repositories.promotion import PromotionRepository
 from dataloader.workers.manager import WorkerManager
 from dataloader.workers.pipelines.registry import Registry
 
 PATIENCE_S = 20.0
-Connection = asyncpg.Connection[asyncpg.Record] if False else Any  # the stub's generic is not subscriptable at run time
+T = TypeVar("T")
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[object]], *, within_s: float = PATIENCE_S, every_s: float = 0.01
-) -> Any:
+    condition: Callable[[], Awaitable[T]], *, within_s: float = PATIENCE_S, every_s: float = 0.01
+) -> T:
     """Return the first true answer of `condition`; fail when there is none in time."""
     try:
         async with asyncio.timeout(within_s):
@@ -62,8 +64,6 @@ async def running_service(settings: Settings, registry: Registry) -> AsyncIterat
 
 
 async def _started(ctx: AppContext, settings: Settings) -> bool:
-    from dataloader.storage.db import connect  # noqa: PLC0415
-
     connection = await connect(settings, purpose="test")
     try:
         return bool(
@@ -75,11 +75,8 @@ async def _started(ctx: AppContext, settings: Settings) -> bool:
         await connection.close()
 
 
-async def enqueue(pg: Any, settings: Settings, *jobs: NewJob) -> list[UUID]:
+async def enqueue(pg: Connection, settings: Settings, *jobs: NewJob) -> list[UUID]:
     """Enqueue jobs as the service does: insert, then promote what has keys."""
-    from dataloader.domain.jobs import Keys  # noqa: PLC0415
-    from dataloader.storage.repositories.intake import IntakeRepository  # noqa: PLC0415
-
     intake = IntakeRepository(settings.pg_schema)
     answers = await intake.enqueue(pg, jobs, actor="test", notify=True)
     keys = Keys()
@@ -90,14 +87,14 @@ async def enqueue(pg: Any, settings: Settings, *jobs: NewJob) -> list[UUID]:
     return [answer.job_id for answer in answers]
 
 
-async def job_row(pg: Any, job_id: UUID) -> asyncpg.Record:
+async def job_row(pg: Connection, job_id: UUID) -> asyncpg.Record:
     """Return a job's row."""
     row = await pg.fetchrow("select * from dl_jobs where job_id = $1", job_id)
     assert row is not None
     return row
 
 
-async def finished(pg: Any, job_ids: Sequence[UUID], *, within_s: float = PATIENCE_S) -> list[asyncpg.Record]:
+async def finished(pg: Connection, job_ids: Sequence[UUID], *, within_s: float = PATIENCE_S) -> list[asyncpg.Record]:
     """Wait until all jobs have ended; return their rows in the order of the ids."""
 
     async def all_done() -> bool:
@@ -110,6 +107,7 @@ async def finished(pg: Any, job_ids: Sequence[UUID], *, within_s: float = PATIEN
     return [rows[job_id] for job_id in job_ids]
 
 
-async def events(pg: Any, job_id: UUID) -> list[str]:
+async def events(pg: Connection, job_id: UUID) -> list[str]:
     """Return the kinds of a job's events in order."""
-    return [row["kind"] for row in await pg.fetch("select kind from dl_job_events where job_id = $1 order by event_id", job_id)]
+    rows = await pg.fetch("select kind from dl_job_events where job_id = $1 order by event_id", job_id)
+    return [row["kind"] for row in rows]

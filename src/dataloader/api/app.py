@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from types import FrameType
 
 from fastapi import FastAPI
 
@@ -55,11 +58,38 @@ def create_app(
 def components(app: FastAPI) -> list[Component]:
     """Return what must run for the application beside its server."""
     services: Services = app.state.services
-    return [services.waiter]
+    return [services.waiter, services.desk]
 
 
 def _equip(app: FastAPI, ctx: AppContext, registry: Registry, worker_facts: WorkerFacts | None) -> None:
     app.state.services = build(ctx, registry, worker_facts=worker_facts)
+
+
+@asynccontextmanager
+async def _before_signals(call: Callable[[], None]) -> AsyncIterator[None]:
+    """Call something on this loop before the server's own handler of SIGTERM and SIGINT.
+
+    uvicorn waits for open requests before it ends the application's life, so that long-polls must be let go earlier.
+    """
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if threading.current_thread() is not threading.main_thread() or not all(map(callable, handlers.values())):
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(call)
+        handler = handlers[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in handlers:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @asynccontextmanager
@@ -71,7 +101,7 @@ async def _own_life(app: FastAPI) -> AsyncIterator[None]:
         await check_version(ctx.engine, settings.pg_schema)
         _equip(app, ctx, app.state.registry or load_all(settings.dl_pipelines), None)
         stop = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group, _before_signals(app.state.services.waiter.release):
             group.create_task(supervise([ctx.listener, ctx.notifier, *components(app)], stop))
             yield
             stop.set()

@@ -24,6 +24,7 @@ BUDGET_S = 4.5
 """Longest use of the database by one request, so that every answer comes within five seconds."""
 
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_SLOW = (asyncpg.QueryCanceledError,)
 _MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.UndefinedColumnError)
 
 
@@ -49,7 +50,7 @@ class Database:
         Raises:
             DatabaseAwayError: There was none in time, or the work took longer than the budget.
         """
-        with self._watched():
+        with self.watched():
             async with self._lent(budget_s) as connection:
                 yield connection
 
@@ -60,7 +61,7 @@ class Database:
         Raises:
             DatabaseAwayError: As for `reading`; whether a commit that was under way succeeded is not known.
         """
-        with self._watched():
+        with self.watched():
             async with self._lent(budget_s) as connection:
                 yield connection
                 await connection.commit()
@@ -72,27 +73,45 @@ class Database:
         Raises:
             DatabaseAwayError: As for `reading`.
         """
-        with self._watched():
+        with self.watched():
             async with self._lent(budget_s) as connection:
                 yield await _driver(connection)
 
     @asynccontextmanager
     async def _lent(self, budget_s: float) -> AsyncIterator[AsyncConnection]:
-        async with asyncio.timeout(budget_s):
-            async with asyncio.timeout(min(ACQUIRE_TIMEOUT_S, budget_s)):
-                connection = await self._engine.connect()
-            try:
-                yield connection
-            except asyncio.CancelledError:
-                # A statement is under way: SQLAlchemy would wait for a server that may not answer.
-                (await _driver(connection)).terminate()
-                await connection.invalidate()
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + budget_s
+        async with asyncio.timeout(min(ACQUIRE_TIMEOUT_S, budget_s)):
+            connection = await self._connect()
+        driver = await _driver(connection)
+        # Cutting the line ends a statement at once; cancelling it would make SQLAlchemy wait for a server that hangs.
+        cut = loop.call_at(end_s, driver.terminate)
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            driver.terminate()
+            await connection.invalidate()
+            raise
+        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if loop.time() < end_s:
                 raise
-            finally:
-                await connection.close()
+            raise DatabaseAwayError(f"PostgreSQL took longer than {budget_s:g} s") from error
+        finally:
+            await connection.close()
+            cut.cancel()
+
+    async def _connect(self) -> AsyncConnection:
+        """Take a connection whose server has not hung up; asking the server itself would cost three round trips."""
+        while True:
+            connection = await self._engine.connect()
+            if not (await _driver(connection)).is_closed():
+                return connection
+            await connection.invalidate()
+            await connection.close()
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
+        """Name what goes wrong in the block, and keep the account of outages."""
         try:
             with translated(), _named():
                 yield
@@ -135,6 +154,8 @@ def _named() -> Iterator[None]:
 def _raise_named(error: BaseException | None) -> None:
     if isinstance(error, _BUSY):
         raise UnavailableError("Another transaction is in the way at the moment; try again") from error
+    if isinstance(error, _SLOW):
+        raise UnavailableError("The database took too long; narrow the request, or try again") from error
     if isinstance(error, _MISSING):
         raise SchemaVersionError(
             "The database's schema is missing or of another version; run `dataloader migrate`"

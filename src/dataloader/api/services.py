@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from dataloader.api.database import Database
+from dataloader.api.v1.desk import TriggerDesk
 from dataloader.api.v1.fleet_service import FleetService
 from dataloader.api.v1.known_tasks import KnownTasks
 from dataloader.api.v1.service import JobService
@@ -34,6 +35,7 @@ class Services:
     ctx: AppContext
     database: Database
     waiter: JobWaiter
+    desk: TriggerDesk
     jobs: JobService
     fleet: FleetService
     catalogue: CatalogueRepository
@@ -47,33 +49,42 @@ def build(ctx: AppContext, registry: Registry, *, worker_facts: WorkerFacts | No
     catalogue = CatalogueRepository(schema)
     waiter = JobWaiter(database, JobsRepository(schema), ctx.listener)
     wakeups = WakeUps(ctx, database)
+    desk = TriggerDesk(ctx, database)
     tasks = KnownTasks(registry, database=database, catalogue=catalogue, logger=logger)
     return Services(
         ctx=ctx,
         database=database,
         waiter=waiter,
-        jobs=JobService(ctx, database=database, tasks=tasks, waiter=waiter, wakeups=wakeups),
+        desk=desk,
+        jobs=JobService(ctx, database=database, desk=desk, tasks=tasks, waiter=waiter, wakeups=wakeups),
         fleet=FleetService(ctx, registry, database=database, wakeups=wakeups),
         catalogue=catalogue,
         worker_facts=worker_facts,
     )
 
 
-def services_of(request: Request) -> Services:
-    """Return the services of the application that got this request."""
+async def services_of(request: Request) -> Services:
+    """Return the services of the application that got this request.
+
+    A coroutine like every dependency here: FastAPI would call a plain function in a thread.
+    """
+    return _services(request)
+
+
+def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _jobs(request: Request) -> JobService:
-    return services_of(request).jobs
+async def _jobs(request: Request) -> JobService:
+    return _services(request).jobs
 
 
-def _fleet(request: Request) -> FleetService:
-    return services_of(request).fleet
+async def _fleet(request: Request) -> FleetService:
+    return _services(request).fleet
 
 
-def _actor(request: Request) -> str:
+async def _actor(request: Request) -> str:
     return f"http:{request.client.host if request.client else 'unknown'}"
 
 

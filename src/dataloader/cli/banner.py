@@ -8,10 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dataloader.config import Settings
-from dataloader.embedded import EmbeddedServer
 
 
-def banner(settings: Settings, *, port: int, embedded: EmbeddedServer | None) -> Table:
+def banner(settings: Settings, *, port: int, embedded: bool) -> Table:
     """Return where everything is, and what to type next."""
     url = f"http://{settings.host}:{port}"
     at = "" if port == 8081 else f" --url {url}"
@@ -20,7 +19,7 @@ def banner(settings: Settings, *, port: int, embedded: EmbeddedServer | None) ->
     grid.title_justify = "left"
     for name, text in (
         ("API", f"{url}/api/v1"),
-        ("Data", _place(settings, embedded)),
+        ("Data", _place(settings, embedded=embedded)),
         ("Try it", f"dataloader trigger noop chunks=20 sleep_s=0.5 --watch{at}"),
         ("", f"dataloader jobs list{at}"),
         ("Stop", "Ctrl-C; running jobs are handed over and go on at the next start"),
@@ -29,7 +28,7 @@ def banner(settings: Settings, *, port: int, embedded: EmbeddedServer | None) ->
     return grid
 
 
-def _place(settings: Settings, embedded: EmbeddedServer | None) -> str:
-    if embedded is None:
+def _place(settings: Settings, *, embedded: bool) -> str:
+    if not embedded:
         return "the configured PostgreSQL"
     return f"{settings.dl_data_dir.absolute()} (embedded PostgreSQL)"

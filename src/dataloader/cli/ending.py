@@ -19,7 +19,7 @@ from typer import Exit
 
 from dataloader.exceptions import DataloaderError, SettingsError
 
-_THREADS_END_WITHIN_S = 1.0
+_THREADS_END_WITHIN_S = 0.5
 
 
 class ExitCode(IntEnum):

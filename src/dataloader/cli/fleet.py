@@ -7,7 +7,7 @@ from typing import Annotated
 from rich.text import Text
 from typer import Argument, Typer
 
-from dataloader.cli.options import AsJson, Embedded, Url, command
+from dataloader.cli.options import CLIENT_PANEL, AsJson, Embedded, Url, command
 from dataloader.cli.screen import ago, out, print_model, print_models, span, table
 from dataloader.cli.service import service
 from dataloader.client import QueueView, TaskView
@@ -17,10 +17,10 @@ QueueName = Annotated[str, Argument(metavar="QUEUE", help="Name of the queue.", 
 
 def register_fleet(app: Typer) -> None:
     """Enter the commands."""
-    command(app, "tasks", examples=("dataloader tasks", "dataloader tasks --json"))(list_tasks)
-    command(app, "workers", examples=("dataloader workers",))(list_workers)
+    command(app, "tasks", examples=("dataloader tasks", "dataloader tasks --json"), panel=CLIENT_PANEL)(list_tasks)
+    command(app, "workers", examples=("dataloader workers",), panel=CLIENT_PANEL)(list_workers)
     group = Typer(no_args_is_help=True, help="List, pause and resume queues.", rich_markup_mode="rich")
-    app.add_typer(group, name="queues")
+    app.add_typer(group, name="queues", rich_help_panel=CLIENT_PANEL)
     command(group, "list", examples=("dataloader queues list",))(list_queues)
     command(group, "pause", examples=("dataloader queues pause load.cbr",))(pause)
     command(group, "resume", examples=("dataloader queues resume load.cbr",))(resume)

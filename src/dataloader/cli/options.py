@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, ParamSpec
 
 from typer import Option, Typer
@@ -12,10 +13,12 @@ from typer import Option, Typer
 from dataloader.cli.ending import run_async, sentences
 from dataloader.config import Settings, load_settings
 from dataloader.embedded import EmbeddedServer
+from dataloader.logger import Logger
 
 P = ParamSpec("P")
 
 SERVICE_PANEL = "Where the service is"
+CLIENT_PANEL = "Talk to a running service"
 
 Embedded = Annotated[
     bool,
@@ -38,7 +41,7 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON, for scripts.")]
 
 
 def command(
-    app: Typer, name: str, *, examples: tuple[str, ...]
+    app: Typer, name: str, *, examples: tuple[str, ...], panel: str | None = None
 ) -> Callable[[Callable[P, Awaitable[None] | None]], Callable[P, Awaitable[None] | None]]:
     """Enter a function as a command: its docstring and the examples are the help, its errors are sentences.
 
@@ -46,6 +49,7 @@ def command(
         app: Where it belongs.
         name: What it is called there.
         examples: Whole command lines.
+        panel: Heading in the list of commands.
     """
 
     def enter(function: Callable[P, Awaitable[None] | None]) -> Callable[P, Awaitable[None] | None]:
@@ -56,7 +60,7 @@ def command(
                 if inspect.iscoroutine(result):
                     run_async(result)
 
-        app.command(name, help=help_text(inspect.getdoc(function) or "", examples))(run)
+        app.command(name, help=help_text(inspect.getdoc(function) or "", examples), rich_help_panel=panel)(run)
         return function
 
     return enter
@@ -68,7 +72,7 @@ def help_text(text: str, examples: tuple[str, ...]) -> str:
     return f"{text}\n\n\b\nExamples:\n{lines}"
 
 
-def configure(*, embedded: bool, **overrides: object) -> tuple[Settings, EmbeddedServer | None]:
+def configure(*, embedded: bool, **overrides: object) -> Settings:
     """Read the settings; with `embedded` they lead to the server of DL_DATA_DIR, which is not started here.
 
     Args:
@@ -80,7 +84,23 @@ def configure(*, embedded: bool, **overrides: object) -> tuple[Settings, Embedde
         EmbeddedServerError: The extra is not installed.
     """
     settings = load_settings(**overrides)
+    return load_settings(**overrides | embedded_server(settings).overrides()) if embedded else settings
+
+
+def embedded_server(settings: Settings, *, logger: Logger | None = None) -> EmbeddedServer:
+    """Return the embedded server of these settings, not started."""
+    return EmbeddedServer(settings.dl_data_dir, bindir=settings.dl_pg_bindir, logger=logger)
+
+
+@asynccontextmanager
+async def attached(settings: Settings, *, embedded: bool) -> AsyncIterator[None]:
+    """Keep the embedded server running meanwhile, if it is the one to be used.
+
+    Raises:
+        EmbeddedServerError: It does not start.
+    """
     if not embedded:
-        return settings, None
-    server = EmbeddedServer(settings.dl_data_dir, bindir=settings.dl_pg_bindir)
-    return load_settings(**overrides | server.overrides()), server
+        yield
+        return
+    async with embedded_server(settings):
+        yield

@@ -11,13 +11,12 @@ from importlib.metadata import version
 from dataloader.api.app import components, create_app
 from dataloader.api.server import ApiServer
 from dataloader.base import Component
-from dataloader.cli.options import configure
+from dataloader.cli.options import configure, embedded_server
 from dataloader.cli.readiness import await_database, check_queues, unless_stopped
 from dataloader.cli.signals import Shutdown
 from dataloader.cli.supervision import run_until_stopped
 from dataloader.config import Settings
 from dataloader.context import AppContext, open_context
-from dataloader.embedded import EmbeddedServer
 from dataloader.workers.manager import WorkerManager
 from dataloader.workers.pipelines.registry import Registry, load_all
 
@@ -41,7 +40,7 @@ async def serve(
     settings: Settings,
     roles: Roles,
     *,
-    embedded: EmbeddedServer | None = None,
+    embedded: bool = False,
     migrating: bool = False,
     on_up: Callable[[int], None] | None = None,
 ) -> None:
@@ -50,7 +49,7 @@ async def serve(
     Args:
         settings: They lead to the embedded server if there is one.
         roles: What to run.
-        embedded: Started first, brought back whenever it dies, left at the end.
+        embedded: Start the embedded server first, bring it back whenever it dies, leave it at the end.
         migrating: Bring the schema to this version at the start.
         on_up: Called with the port of the API once it takes requests.
 
@@ -60,21 +59,20 @@ async def serve(
         ComponentDiedError: A part died unexpectedly; the log names it.
     """
     shutdown = Shutdown(limit_s=settings.dl_shutdown_grace_sec + OVERTIME_S)
-    async with AsyncExitStack() as stack:
-        stack.enter_context(shutdown.on_signals())
-        if embedded is not None:
-            stack.push_async_callback(embedded.stop)
-        ctx = await stack.enter_async_context(open_context(settings))
+    async with AsyncExitStack() as outermost, open_context(settings) as ctx:
+        outermost.enter_context(shutdown.on_signals())
         shutdown.on_change = ctx.loggers.app.info
         registry = load_all(settings.dl_pipelines)
         if roles.workers:
             check_queues(settings, registry, ctx.loggers.app, must_work=not roles.api)
-        if embedded is not None:
-            await unless_stopped(embedded.start(), shutdown.stop)
+        server = embedded_server(settings, logger=ctx.loggers.app) if embedded else None
+        if server is not None:
+            outermost.push_async_callback(server.stop)
+            await unless_stopped(server.start(), shutdown.stop)
         await unless_stopped(await_database(ctx, migrating=migrating, stop=shutdown.stop), shutdown.stop)
         if not shutdown.stop.is_set():
             ctx.loggers.app.info("starting", version=version("dataloader"), roles=roles.names())
-            ground: list[Component] = [ctx.listener, ctx.notifier, *([embedded] if embedded else [])]
+            ground: list[Component] = [ctx.listener, ctx.notifier, *([server] if server else [])]
             front = _front(ctx, registry, roles, shutdown=shutdown, on_up=on_up)
             await run_until_stopped(ground, front, stop=shutdown.stop, logger=ctx.loggers.app)
         ctx.loggers.app.info("stopped")
@@ -84,18 +82,40 @@ def _front(
     ctx: AppContext, registry: Registry, roles: Roles, *, shutdown: Shutdown, on_up: Callable[[int], None] | None
 ) -> list[Component]:
     """Build what does the work; of `/status`, the API learns how the workers in this process are."""
-    parts: list[Component] = []
     manager = WorkerManager(ctx, registry) if roles.workers else None
     if manager is not None:
         shutdown.on_hurry = manager.hand_over_now
-        parts.append(manager)
-    if roles.api:
-        app = create_app(ctx, registry=registry, worker_facts=manager.facts if manager else None)
-        server = ApiServer(app, ctx.settings)
-        parts += [server, *components(app)]
-        if on_up is not None:
-            parts.append(Announcement(server, on_up))
-    return parts
+    if not roles.api:
+        return [manager] if manager else []
+    app = create_app(ctx, registry=registry, worker_facts=manager.facts if manager else None)
+    server = ApiServer(app, ctx.settings)
+    announcement = Announcement(server, lambda port: _say_up(ctx, port, on_up))
+    return [server, *components(app), announcement, *([After(server.started, manager)] if manager else [])]
+
+
+def _say_up(ctx: AppContext, port: int, on_up: Callable[[int], None] | None) -> None:
+    ctx.loggers.app.info("api listening", host=ctx.settings.host, port=port)
+    if on_up is not None:
+        on_up(port)
+
+
+class After:
+    """A component that begins after something else: workers must not claim for a process whose port is taken."""
+
+    def __init__(self, event: asyncio.Event, component: Component) -> None:
+        self._event = event
+        self._component = component
+
+    @property
+    def name(self) -> str:
+        """Name of the component."""
+        return self._component.name
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Wait for the event, then run the component."""
+        await unless_stopped(self._event.wait(), stop)
+        if not stop.is_set():
+            await self._component.run(stop)
 
 
 class Announcement:
@@ -123,12 +143,9 @@ async def private_api() -> AsyncIterator[str]:
         SchemaVersionError: The schema does not fit.
         EmbeddedServerError: The server does not start.
     """
-    settings, server = configure(embedded=True, app_host="127.0.0.1", app_port=0, log_level="ERROR")
+    settings = configure(embedded=True, app_host="127.0.0.1", app_port=0, log_level="ERROR")
     stop = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        if server is not None:
-            await stack.enter_async_context(server)
-        ctx = await stack.enter_async_context(open_context(settings))
+    async with embedded_server(settings), open_context(settings) as ctx:
         await await_database(ctx, migrating=False, stop=stop)
         app = create_app(ctx, registry=load_all(settings.dl_pipelines))
         api = ApiServer(app, settings)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from dataloader.base import wait_for
 from dataloader.config import QueueWorkers, Settings
@@ -71,10 +75,29 @@ async def patiently(
 
 async def _prepare(ctx: AppContext, *, migrating: bool) -> None:
     await check_server(ctx.settings)
-    if migrating or ctx.settings.dl_auto_migrate:
-        await migrate(ctx.settings)
-    else:
-        await check_version(ctx.engine, ctx.settings.pg_schema)
+    with granted():
+        if migrating or ctx.settings.dl_auto_migrate:
+            await migrate(ctx.settings)
+        else:
+            await check_version(ctx.engine, ctx.settings.pg_schema)
+
+
+@contextmanager
+def granted() -> Iterator[None]:
+    """Turn "permission denied" into a sentence.
+
+    Raises:
+        SettingsError: The role lacks a privilege.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        cause = error.orig.__cause__ if error.orig else None
+        if not isinstance(cause, asyncpg.InsufficientPrivilegeError):
+            raise
+        raise SettingsError(
+            f"PG_USER or DL_DB_DSN: the role lacks a privilege ({cause}); `dataloader doctor` looks for more"
+        ) from error
 
 
 async def check_server(settings: Settings) -> int:

@@ -66,13 +66,14 @@ async def up(*, embedded: Embedded = False) -> None:
     """
     from dataloader.cli.process import Roles, serve  # noqa: PLC0415 - help and clients must not wait for it
 
-    settings, server = configure(embedded=embedded or not load_settings().has_database)
+    embedded = embedded or not load_settings().has_database
+    settings = configure(embedded=embedded)
     await serve(
         settings,
         Roles(api=True, workers=True),
-        embedded=server,
+        embedded=embedded,
         migrating=True,
-        on_up=lambda port: out().print(banner(settings, port=port, embedded=server), ""),
+        on_up=lambda port: out().print(banner(settings, port=port, embedded=embedded), ""),
     )
 
 
@@ -92,9 +93,9 @@ async def worker(*, embedded: Embedded = False) -> None:
 async def _run(*, api: bool = False, workers: bool = False, embedded: bool) -> None:
     from dataloader.cli.process import Roles, serve  # noqa: PLC0415 - help and clients must not wait for it
 
-    settings, server = configure(embedded=embedded)
+    settings = configure(embedded=embedded)
     require_database(settings)
-    await serve(settings, Roles(api=api, workers=workers), embedded=server)
+    await serve(settings, Roles(api=api, workers=workers), embedded=embedded)
 
 
 def require_database(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from typer import Argument, Exit, Option, Typer
 
 from dataloader.cli.arguments import due_at, job_args, labels
-from dataloader.cli.options import AsJson, Embedded, Url, command
+from dataloader.cli.options import CLIENT_PANEL, AsJson, Embedded, Url, command
 from dataloader.cli.screen import out, print_model
 from dataloader.cli.service import service
 from dataloader.cli.watch import exit_code, outcome, watch_job
@@ -44,6 +44,12 @@ PartitionKey = Annotated[
     str | None, Option("--partition-key", help="Jobs of one partition run in order.", show_default=False)
 ]
 Priority = Annotated[int | None, Option("--priority", help="Lower runs first; 100 unless given.", show_default=False)]
+MaxAttempts = Annotated[
+    int | None, Option("--max-attempts", help="Attempts before it fails; the task's unless given.", show_default=False)
+]
+TimeoutS = Annotated[
+    float | None, Option("--timeout", metavar="SECONDS", help="Longest run of one attempt.", show_default=False)
+]
 At = Annotated[
     str | None, Option("--at", help="Not before: 2026-01-31T08:00 (local), with offset, or +15m.", show_default=False)
 ]
@@ -63,7 +69,7 @@ class After:
 
 def register_trigger(app: Typer) -> None:
     """Enter the command."""
-    command(app, "trigger", examples=_EXAMPLES)(trigger)
+    command(app, "trigger", examples=_EXAMPLES, panel=CLIENT_PANEL)(trigger)
 
 
 async def trigger(
@@ -76,6 +82,8 @@ async def trigger(
     lock_key: LockKey = None,
     partition_key: PartitionKey = None,
     priority: Priority = None,
+    max_attempts: MaxAttempts = None,
+    timeout_s: TimeoutS = None,
     at: At = None,
     label: Labels = None,
     wait: Wait = False,
@@ -95,6 +103,8 @@ async def trigger(
             lock_key=lock_key,
             partition_key=partition_key,
             priority=priority,
+            max_attempts=max_attempts,
+            timeout_s=timeout_s,
             available_at=due,
             labels=tags,
         )

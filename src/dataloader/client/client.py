@@ -65,6 +65,11 @@ class DataloaderClient:
         self._transport = Transport(base_url, session=session, timeout_s=timeout_s, patience=patience or Patience())
         self._outage_s = outage_s
 
+    @property
+    def base_url(self) -> str:
+        """Where the service is."""
+        return self._transport.base_url
+
     async def __aenter__(self) -> Self:
         return self
 

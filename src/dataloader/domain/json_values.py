@@ -40,10 +40,13 @@ def clean_value(value: object, depth: int = 0) -> object:
 
 
 def _clean_container(value: object, depth: int) -> object:
-    if isinstance(value, Mapping):
-        return {clean_text(str(key), 500): clean_value(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [clean_value(item, depth + 1) for item in value]
+    try:
+        if isinstance(value, Mapping):
+            return {clean_text(_described(key), 500): clean_value(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [clean_value(item, depth + 1) for item in value]
+    except Exception as error:  # noqa: BLE001 - a container's own iteration may raise anything
+        return f"<{type(value).__name__}: {type(error).__name__} in iteration>"
     return clean_text(_described(value))
 
 

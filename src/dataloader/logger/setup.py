@@ -19,7 +19,7 @@ from dataloader.logger.masking import Masker
 from dataloader.logger.rendering import CALL_CHAIN, human_formatter, json_formatter
 
 _APP, _METRIC, _AUDIT = "dataloader", "dataloader.metric", "dataloader.audit"
-_NOISY = ("aiohttp", "alembic", "asyncio", "httpcore", "httpx", "sqlalchemy", "urllib3", "uvicorn")
+_NOISY = ("aiohttp", "alembic", "asyncio", "httpcore", "httpx", "httpx2", "sqlalchemy", "urllib3", "uvicorn")
 _OFF = logging.CRITICAL + 1
 
 

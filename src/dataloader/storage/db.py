@@ -32,6 +32,7 @@ _AWAY = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DiskFullError,
@@ -161,7 +162,6 @@ def open_engine(settings: Settings) -> AsyncEngine:
         max_overflow=settings.pg_max_overflow,
         pool_recycle=settings.pg_pool_recycle,
         pool_timeout=POOL_TIMEOUT_S,
-        pool_pre_ping=True,
         execution_options={"schema_translate_map": {"dataloader_schema": settings.pg_schema}},
     )
 

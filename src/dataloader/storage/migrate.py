@@ -36,7 +36,7 @@ def head_version() -> str:
     return str(ScriptDirectory.from_config(_config("public")).get_current_head())
 
 
-async def migrate(settings: Settings) -> None:
+async def migrate(settings: Settings, *, patience_s: float = PATIENCE_S) -> None:
     """Create or upgrade the schema in one transaction, under a lock shared by all processes.
 
     A table that a long transaction holds is waited for in short turns, so that nothing queues up behind the migration.
@@ -46,7 +46,7 @@ async def migrate(settings: Settings) -> None:
         DatabaseAwayError: The server cannot be reached.
     """
     engine = open_engine(settings)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     try:
         with translated():
             while not await _try_upgrade(engine, settings.pg_schema):

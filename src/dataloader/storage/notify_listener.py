@@ -33,17 +33,28 @@ class NotifyListener:
     Args:
         settings: Where to connect; `DL_LISTEN_DSN` names a direct connection, `none` turns listening off.
         logger: Says when the listener is lost and back.
+        probe_s: Seconds between two probes.
+        patience_s: Seconds that the server may take to answer.
     """
 
     name = "listener"
 
-    def __init__(self, settings: Settings, logger: Logger) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        logger: Logger,
+        *,
+        probe_s: float = PROBE_PERIOD_S,
+        patience_s: float = PROBE_TIMEOUT_S,
+    ) -> None:
         dsn = settings.dl_listen_dsn.get_secret_value() if settings.dl_listen_dsn else None
         self._settings = settings
         self._enabled = dsn != "none"
         self._dsn = dsn if self._enabled else None
         self._channel = channel(settings.pg_schema)
         self._logger = logger
+        self._probe_s = probe_s
+        self._patience_s = patience_s
         self._subscribers: defaultdict[str, list[Subscriber]] = defaultdict(list)
         self._lost = asyncio.Event()
         self._own_pid: int | None = None
@@ -83,7 +94,7 @@ class NotifyListener:
                 self.connected = False
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        connection = await connect(self._settings, purpose="listener", dsn=self._dsn, command_timeout_s=PROBE_TIMEOUT_S)
+        connection = await connect(self._settings, purpose="listener", dsn=self._dsn, command_timeout_s=self._patience_s)
         try:
             self._lost.clear()
             connection.add_termination_listener(self._on_termination)
@@ -99,7 +110,7 @@ class NotifyListener:
         lost = asyncio.ensure_future(self._lost.wait())
         try:
             while not stop.is_set():
-                await asyncio.wait({stopping, lost}, timeout=PROBE_PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({stopping, lost}, timeout=self._probe_s, return_when=asyncio.FIRST_COMPLETED)
                 if self._lost.is_set():
                     raise DatabaseAwayError("the listening connection ended")
                 if not stop.is_set():

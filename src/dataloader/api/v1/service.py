@@ -9,6 +9,7 @@ from operator import or_
 from uuid import UUID
 
 from dataloader.api.database import Database
+from dataloader.api.v1.desk import TriggerDesk
 from dataloader.api.v1.known_tasks import KnownTasks
 from dataloader.api.v1.paging import cursor_of, read_cursor, read_labels
 from dataloader.api.v1.schemas import (
@@ -53,18 +54,27 @@ class JobService:
     Args:
         ctx: The process.
         database: Bounded use of the database.
+        desk: Writes triggers.
         tasks: What may be triggered.
         waiter: Long-polls.
         wakeups: What follows a commit.
     """
 
     def __init__(
-        self, ctx: AppContext, *, database: Database, tasks: KnownTasks, waiter: JobWaiter, wakeups: WakeUps
+        self,
+        ctx: AppContext,
+        *,
+        database: Database,
+        desk: TriggerDesk,
+        tasks: KnownTasks,
+        waiter: JobWaiter,
+        wakeups: WakeUps,
     ) -> None:
         self._lease_s = ctx.settings.dl_default_lease_ttl_sec
         self._intake = ctx.intake
         self._jobs = JobsRepository(ctx.settings.pg_schema)
         self._database = database
+        self._desk = desk
         self._tasks = tasks
         self._waiter = waiter
         self._wakeups = wakeups
@@ -78,8 +88,7 @@ class JobService:
         """
         job = request.as_job()
         await self._tasks.check(job)
-        async with self._database.driver() as connection:
-            [answer] = await self._intake.enqueue(connection, [job], actor=actor)
+        answer = await self._desk.enqueue(job, actor=actor)
         _refuse_conflicts([answer])
         await self._announce([job], [answer])
         return answer

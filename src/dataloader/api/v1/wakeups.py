@@ -10,8 +10,8 @@ from dataloader.domain.jobs import Keys
 from dataloader.exceptions import DataloaderError
 from dataloader.storage.repositories.promotion import PromotionRepository
 
-PROMOTE_BUDGET_S = 2.0
-"""What is not promoted within this time is left to the sweep: the request's own work is committed."""
+PROMOTE_BUDGET_S = 3.3
+"""What is not promoted within this time, a little more than the statement's lock timeout, is left to the sweep."""
 
 
 class WakeUps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 
 from rich.console import Group
@@ -12,7 +11,7 @@ from typer import Exit, Typer
 
 from dataloader.cli.doctor.finding import Finding, Report, Verdict
 from dataloader.cli.ending import ExitCode
-from dataloader.cli.options import AsJson, Embedded, command, configure
+from dataloader.cli.options import AsJson, Embedded, attached, command, configure
 from dataloader.cli.screen import out, print_json
 
 _MARKS = {
@@ -49,11 +48,9 @@ async def _examine(report: Report, *, embedded: bool) -> None:
     from dataloader.cli.doctor.database import examine_database  # noqa: PLC0415 - help and clients must not wait for it
     from dataloader.cli.doctor.surroundings import examine_surroundings  # noqa: PLC0415 - help and clients must not wait for it
 
-    settings, server = configure(embedded=embedded)
+    settings = configure(embedded=embedded)
     report.ok("settings", "all can be read")
-    async with AsyncExitStack() as stack:
-        if server is not None:
-            await stack.enter_async_context(server)
+    async with attached(settings, embedded=embedded):
         await examine_database(report, settings)
     await examine_surroundings(report, settings, embedded=embedded)
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from dataloader.cli.doctor import questions
 from dataloader.cli.doctor.finding import Report
-from dataloader.cli.readiness import NEWEST_MAJOR, OLDEST_MAJOR
+from dataloader.cli.readiness import NEWEST_MAJOR, OLDEST_MAJOR, granted
 from dataloader.config import Settings
 from dataloader.exceptions import SchemaVersionError
 from dataloader.storage.db import Connection, connect, open_engine, translated
@@ -73,7 +73,8 @@ def _judge_connections(report: Report, settings: Settings, *, limit: int, used: 
 async def _examine_schema(report: Report, settings: Settings) -> None:
     engine = open_engine(settings)
     try:
-        await check_version(engine, settings.pg_schema)
+        with granted():
+            await check_version(engine, settings.pg_schema)
     except SchemaVersionError as error:
         report.fail("schema", error.message)
     else:
@@ -132,7 +133,7 @@ async def _examine_pooler(report: Report, settings: Settings) -> None:
     except asyncpg.PostgresError as error:
         report.fail(
             "pooler",
-            f"prepared statements do not survive it ({error})",
+            f"prepared statements do not survive it ({str(error).partition(chr(10))[0]})",
             "set DL_PG_STATEMENT_CACHE=0, or max_prepared_statements in PgBouncer 1.21 or newer",
         )
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, Select, case, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -19,6 +19,7 @@ COUNT_LIMIT = 10_000
 """Where counting jobs stops: beyond it a number tells nothing more."""
 
 MESSAGE_LIMIT = 500
+PAGE_TIMEOUT_MS = 4_000
 
 Row = Mapping[str, object]
 
@@ -141,7 +142,11 @@ class JobsRepository:
     async def page(
         self, connection: AsyncConnection, wanted: JobFilter, *, limit: int, before: UUID | None
     ) -> list[Row]:
-        """Return up to `limit` jobs, newest first, older than `before`; errors are cut short."""
+        """Return up to `limit` jobs, newest first, older than `before`; errors are cut short.
+
+        A filter that matches next to nothing reads the whole table, so the server itself bounds the time.
+        """
+        await connection.execute(text(f"set local statement_timeout = {PAGE_TIMEOUT_MS}"))
         statement = select(*_SUMMARY, _short_error()).where(*_conditions(wanted)).order_by(Job.job_id.desc())
         if before is not None:
             statement = statement.where(Job.job_id < before)

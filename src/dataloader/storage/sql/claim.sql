@@ -1,15 +1,19 @@
 -- Claim ready jobs of one queue: mark them running under a new epoch and lease.
 -- $1 queue, $2 tasks this process knows, $3 free slots, $4 worker, $5 lease in seconds,
 -- $6 whether the process is idle, $7 seconds after which a job that was lost before may run beside others
+-- The planner must walk the index in order, also when its statistics know of no ready jobs: it is told that the filter
+-- holds for nearly every row (case) and that few of them are wanted (a subquery as limit), or it sorts all that are ready.
 with visible as materialized (
   select j.job_id, j.losses, row_number() over (order by j.priority, j.available_at, j.seq) as place
     from (select c.job_id, c.losses, c.priority, c.available_at, c.seq
             from {schema}.dl_jobs c
-           where c.ready and c.queue = $1 and c.task = any ($2::text[])
-             and (c.losses = 0 or $6 or c.available_at < clock_timestamp() - make_interval(secs => $7))
+           where c.ready and c.queue = $1
+             and case when c.task = any ($2::text[])
+                       and (c.losses = 0 or $6 or c.available_at < clock_timestamp() - make_interval(secs => $7))
+                      then 1 else 0 end <> 0
              and not exists (select from {schema}.dl_queues q where q.queue = $1 and q.paused_at is not null)
            order by c.priority, c.available_at, c.seq
-           limit $3
+           limit (select $3::bigint)
              for no key update skip locked) j
 ), picked as materialized (
   select v.job_id from visible v

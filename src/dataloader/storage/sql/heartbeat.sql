@@ -15,11 +15,11 @@ with held as (
          progress = coalesce(l.progress, j.progress)
     from locked l
    where j.job_id = l.job_id
-  returning j.job_id, j.cancel_requested
+  returning j.job_id, j.epoch, j.cancel_requested
 )
 select h.job_id, h.epoch,
        case when b.job_id is not null then 'ok' when c.epoch = h.epoch and c.status = 'running' then 'busy' else 'lost' end as verdict,
        coalesce(b.cancel_requested, c.cancel_requested, false) as cancel_requested
   from held h
-  left join beaten b on b.job_id = h.job_id
+  left join beaten b on b.job_id = h.job_id and b.epoch = h.epoch
   left join {schema}.dl_jobs c on c.job_id = h.job_id

@@ -23,7 +23,7 @@ with recursive stocked(queue) as (
 ), running as materialized (
   select j.queue, count(*)::integer as jobs, count(*) filter (where j.lease_expires_at < clock_timestamp())::integer as expired
     from {schema}.dl_jobs j
-   where j.lease_expires_at is not null
+   where j.status = 'running' and j.worker_id is not null
    group by j.queue
 ), served as materialized (
   select e.key as queue, count(*)::integer as workers, sum(e.value::integer)::integer as slots

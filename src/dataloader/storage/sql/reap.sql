@@ -5,7 +5,7 @@
 with expired as materialized (
   select j.job_id, j.worker_id, j.lease_expires_at, j.losses, j.loss_epoch, j.checkpoint_epoch, j.max_losses, j.cancel_requested
     from {schema}.dl_jobs j
-   where j.status = 'running' and j.lease_expires_at < $4
+   where j.status = 'running' and j.worker_id is not null and j.lease_expires_at < $4
      and pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => $2)
    order by j.job_id
    limit $1

@@ -3,7 +3,7 @@
 with stray as materialized (
   select j.job_id
     from {schema}.dl_jobs j
-   where j.lease_expires_at is not null and j.worker_id = $1 and j.status = 'running' and j.started_at < clock_timestamp() - make_interval(secs => $4)
+   where j.worker_id = $1 and j.status = 'running' and j.started_at < clock_timestamp() - make_interval(secs => $4)
      and not exists (select from unnest($3::uuid[], $2::integer[]) as h(job_id, epoch) where h.job_id = j.job_id and h.epoch = j.epoch)
    order by j.job_id
      for no key update skip locked

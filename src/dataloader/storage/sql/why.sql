@@ -7,7 +7,7 @@ select m.status, m.ready, m.queue, m.task, m.hold_reason, m.lock_key, m.partitio
        head.job_id as head_job_id, head.status as head_job_status,
        live.processes, live.slots,
        (select count(*)::integer
-          from (select from {schema}.dl_jobs r where r.lease_expires_at is not null and r.queue = m.queue limit $2) c) as running,
+          from (select from {schema}.dl_jobs r where r.status = 'running' and r.worker_id is not null and r.queue = m.queue limit $2) c) as running,
        (select count(*)::integer
           from (select from {schema}.dl_jobs a
                  where a.ready and a.queue = m.queue

@@ -34,7 +34,7 @@ class Registry:
         Raises:
             ValueError: The name is malformed, or taken by another pipeline.
         """
-        for text in (spec.name, spec.queue or "any"):
+        for text in (spec.name, "any" if spec.queue is None else spec.queue):
             if not re.fullmatch(NAME_PATTERN, text):
                 raise ValueError(f"{text!r} is not a name: lower-case letters, digits, '_', '.', '-', at most 63")
         known = self._specs.get(spec.name)

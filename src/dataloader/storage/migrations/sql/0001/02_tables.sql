@@ -109,7 +109,7 @@ CREATE UNIQUE INDEX dl_jobs_partition_turn_uq ON {schema}.dl_jobs (partition_key
 --;
 CREATE INDEX dl_jobs_ready_ix ON {schema}.dl_jobs (queue, priority, available_at, seq) WHERE ready
 --;
-CREATE INDEX dl_jobs_running_ix ON {schema}.dl_jobs (worker_id) WHERE lease_expires_at is not null
+CREATE INDEX dl_jobs_running_ix ON {schema}.dl_jobs (worker_id) WHERE status = 'running' and worker_id is not null
 --;
 CREATE TABLE {schema}.dl_queues (
     queue TEXT NOT NULL,

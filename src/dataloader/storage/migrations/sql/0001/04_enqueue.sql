@@ -9,7 +9,7 @@ set lock_timeout = '3s'
 as $$
 #variable_conflict use_column
 declare
-  v_ids uuid[] := array(select {schema}.dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)));
+  v_ids uuid[] := array(select {schema}.dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)) order by 1);
   v_keyed boolean := jsonb_path_exists(p_jobs, '$[*].idempotency_key ? (@ != null)');
   v_owners uuid[] := v_ids;
   v_conflicts boolean[];
@@ -40,7 +40,9 @@ begin
            array_agg(k.final_status order by e.n)
       into v_owners, v_conflicts, v_finals
       from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
-      left join {schema}.dl_idempotency k on k.scope = p_scope and k.key = e.item->>'idempotency_key';
+      left join lateral (
+        select i.job_id, i.fingerprint, i.final_status from {schema}.dl_idempotency i
+         where i.scope = p_scope and i.key = e.item->>'idempotency_key' limit 1) k on true;
     exit when array_position(v_owners, null) is null;
   end loop;
   if array_position(v_owners, null) is not null then
@@ -89,7 +91,7 @@ begin
          coalesce(j.status, v_finals[e.n], (select k.final_status from {schema}.dl_idempotency k where k.job_id = v_owners[e.n]), 'lost'),
          v_owners[e.n] = v_ids[e.n], coalesce(v_conflicts[e.n], false), coalesce(j.ready, false)
     from generate_series(1, cardinality(v_ids)) as e(n)
-    left join {schema}.dl_jobs j on j.job_id = v_owners[e.n]
+    left join lateral (select i.status, i.ready from {schema}.dl_jobs i where i.job_id = v_owners[e.n] limit 1) j on true
    order by e.n;
 end $$
 --;

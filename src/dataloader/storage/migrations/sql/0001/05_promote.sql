@@ -52,11 +52,13 @@ begin
    where j.job_id in (
      select o.job_id from {schema}.dl_jobs o
       where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
-        and exists (select from {schema}.dl_jobs c
-                     where c.lock_key = o.lock_key and c.status = 'queued' and not c.ready and c.hold_reason is null
-                       and c.available_at <= v_now and c.job_id <> o.job_id)
+        and (select true from {schema}.dl_jobs c
+              where c.lock_key = o.lock_key and c.status = 'queued' and not c.ready and c.hold_reason is null
+                and c.available_at <= v_now and c.job_id <> o.job_id
+              limit 1)
         for no key update skip locked);
 
+  -- Scalar subqueries where a join could read everything behind a busy key to offer the first of it.
   with free as (
     select l from unnest(v_locks) l
      where not exists (select from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
@@ -64,7 +66,7 @@ begin
     select c.job_id from free,
    lateral (select j.job_id from {schema}.dl_jobs j
              where j.lock_key = free.l and j.status = 'queued' and not j.ready and j.hold_reason is null and j.available_at <= v_now
-               and not exists (select from {schema}.dl_queues q where q.queue = j.queue and q.paused_at is not null)
+               and (select q.paused_at from {schema}.dl_queues q where q.queue = j.queue) is null
                and (j.partition_key is null
                     or (j.partition_key = any (v_partitions)
                         and not exists (select from {schema}.dl_jobs t
@@ -93,7 +95,7 @@ begin
     select distinct on (coalesce('l' || h.lock_key, 'j' || h.job_id)) h.job_id
       from head h
      where h.status = 'queued' and h.hold_reason is null and h.available_at <= v_now
-       and not exists (select from {schema}.dl_queues q where q.queue = h.queue and q.paused_at is not null)
+       and (select q.paused_at from {schema}.dl_queues q where q.queue = h.queue) is null
        and (h.lock_key is null
             or (h.lock_key = any (v_locks)
                 and not exists (select from {schema}.dl_jobs t where t.lock_key = h.lock_key and (t.ready or t.status = 'running'))))

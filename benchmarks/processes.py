@@ -1,0 +1,44 @@
+"""The measured processes, as they run anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
+
+from dataloader.config import Settings
+
+
+@asynccontextmanager
+async def running(role: str, environment: dict[str, str]) -> AsyncIterator[int]:
+    """Run a role of the service for the time of the block; yield its pid."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "dataloader", role, env=environment)
+    try:
+        yield process.pid
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def base_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of the measured processes."""
+    return dict(os.environ) | {
+        "PG_HOST": str(settings.pg_host),
+        "PG_USER": settings.pg_user,
+        "PG_DATABASE": settings.pg_database,
+        "DL_PIPELINES": "benchmarks.pipelines",
+        "LOG_LEVEL": "WARNING",
+        "PYTHONPATH": os.getcwd(),  # noqa: PTH109 - the root of the project
+    }

@@ -1,0 +1,168 @@
+"""Triggers that arrive together are written together: one statement and one commit for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from dataloader.api.database import Database
+from dataloader.context import AppContext
+from dataloader.domain.jobs import Enqueued, NewJob
+from dataloader.exceptions import DatabaseAwayError, DataloaderError, UnavailableError
+from dataloader.storage.db import Connection, PinnedConnection
+
+LANES = 2
+BATCH_LIMIT = 100
+STALL_S = 0.5
+"""Longest time a joined statement may take: somebody's open transaction holds a key of one of its jobs."""
+
+SUSPECT_S = 5.0
+"""How long the keys of a joined statement that stalled go alone."""
+
+WAIT_S = 2.5
+SUSPECTS_LIMIT = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """A trigger that waits to be written; `answer` None says that it must go alone."""
+
+    job: NewJob
+    actor: str
+    answer: asyncio.Future[Enqueued | None]
+
+    def tell(self, answer: Enqueued | DataloaderError | None) -> None:
+        if self.answer.done():
+            return
+        if isinstance(answer, DataloaderError):
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer)
+
+
+class TriggerDesk:
+    """Takes triggers; while it does not run, each is written alone.
+
+    A batch that fails before its commit is known to have changed nothing, so that its jobs may be tried one by one:
+    a bad value, or a key that another transaction holds, is the trouble of one job and not of all.
+
+    Args:
+        ctx: The process.
+        database: For jobs that go alone.
+    """
+
+    name = "trigger desk"
+
+    def __init__(self, ctx: AppContext, database: Database) -> None:
+        self._ctx = ctx
+        self._database = database
+        self._pending: list[_Request] = []
+        self._suspects: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        self._running = False
+
+    async def enqueue(self, job: NewJob, *, actor: str) -> Enqueued:
+        """Write a job; when this returns it is committed.
+
+        Raises:
+            InvalidError: The database refused a value.
+            UnavailableError: Another transaction holds a key of this job for too long.
+            DatabaseAwayError: The database did not answer in time; whether the job was written is not known.
+        """
+        answer = await self._join(job, actor) if self._running and not self._is_suspect(job) else None
+        if answer is None:
+            async with self._database.driver() as connection:
+                [answer] = await self._ctx.intake.enqueue(connection, [job], actor=actor)
+        return answer
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Write what comes until told to stop, then what is left."""
+        self._running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(LANES):
+                    group.create_task(self._serve())
+                await stop.wait()
+                self._running = False
+                self._wake.set()
+        finally:
+            self._running = False
+            self._tell(self._pending, None)
+
+    async def _join(self, job: NewJob, actor: str) -> Enqueued | None:
+        request = _Request(job, actor, asyncio.get_running_loop().create_future())
+        self._pending.append(request)
+        self._wake.set()
+        with self._database.watched():
+            async with asyncio.timeout(WAIT_S):
+                return await request.answer
+
+    async def _serve(self) -> None:
+        pinned = PinnedConnection(self._ctx.settings, purpose="triggers")
+        try:
+            while self._running or self._pending:
+                if batch := self._next_batch():
+                    await self._write(pinned, batch)
+                elif self._running:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            await pinned.close()
+
+    def _next_batch(self) -> list[_Request]:
+        """Take what waits, of one actor, but for those whose client has gone."""
+        waiting = [request for request in self._pending if not request.answer.done()]
+        batch = [request for request in waiting if request.actor == waiting[0].actor][:BATCH_LIMIT]
+        taken = set(batch)
+        self._pending = [request for request in waiting if request not in taken]
+        return batch
+
+    async def _write(self, pinned: PinnedConnection, batch: Sequence[_Request]) -> None:
+        committing = False
+        try:
+            async with pinned.use() as connection:
+                await connection.execute("begin")
+                answers = await self._insert(connection, batch)
+                committing = True
+                await connection.execute("commit")
+        except (DataloaderError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._suspect(batch)
+            self._tell(batch, DatabaseAwayError(f"The commit was not confirmed: {error}") if committing else None)
+            return
+        for request, answer in zip(batch, answers, strict=True):
+            request.tell(answer)
+
+    async def _insert(self, connection: Connection, batch: Sequence[_Request]) -> list[Enqueued]:
+        try:
+            async with asyncio.timeout(STALL_S):
+                return await self._ctx.intake.enqueue(
+                    connection, [request.job for request in batch], actor=batch[0].actor
+                )
+        except TimeoutError:
+            # Cutting the line would leave the server waiting, with the keys of all these jobs in its hands.
+            async with asyncio.timeout(STALL_S):
+                await connection.execute("rollback")
+            raise UnavailableError("Another transaction holds a key of one of these jobs") from None
+
+    def _tell(self, batch: Sequence[_Request], answer: DataloaderError | None) -> None:
+        for request in batch:
+            request.tell(answer)
+
+    def _suspect(self, batch: Sequence[_Request]) -> None:
+        now_s = time.monotonic()
+        if len(self._suspects) > SUSPECTS_LIMIT:
+            self._suspects = {key: until_s for key, until_s in self._suspects.items() if until_s > now_s}
+        for request in batch:
+            for key in (request.job.idempotency_key, request.job.partition_key):
+                if key is not None:
+                    self._suspects[key] = now_s + SUSPECT_S
+
+    def _is_suspect(self, job: NewJob) -> bool:
+        if not self._suspects:
+            return False
+        now_s = time.monotonic()
+        return any(self._suspects.get(key, 0.0) > now_s for key in (job.idempotency_key, job.partition_key) if key)

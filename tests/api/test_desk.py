@@ -1,0 +1,117 @@
+"""Triggers that arrive together."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from dataloader.api.v1.desk import TriggerDesk
+from dataloader.domain.jobs import Enqueued, NewJob
+from dataloader.exceptions import DatabaseAwayError, InvalidError
+from dataloader.storage.db import Connection as Pg
+from tests.api.scene import Scene
+
+LANES = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'dataloader triggers'"
+
+
+@pytest.fixture
+def desk(scene: Scene) -> TriggerDesk:
+    """The running desk of the application."""
+    desk: TriggerDesk = scene.app.state.services.desk
+    return desk
+
+
+async def _transactions(pg: Pg) -> int:
+    return int(await pg.fetchval("select count(distinct xmin::text) from dl_jobs"))
+
+
+async def test_many_triggers_at_once_take_few_transactions_and_each_gets_its_own_job(desk: TriggerDesk, pg: Pg) -> None:
+    jobs = [NewJob("q", "t", args={"n": n}) for n in range(200)]
+
+    answers = await asyncio.gather(*(desk.enqueue(job, actor="a") for job in jobs))
+
+    rows = {row["job_id"]: row["n"] for row in await pg.fetch("select job_id, (args->>'n')::int as n from dl_jobs")}
+    assert [rows[UUID(str(answer.job_id))] for answer in answers] == list(range(200))
+    assert await _transactions(pg) <= 6
+
+
+async def test_a_job_keeps_the_actor_who_asked_for_it(desk: TriggerDesk, pg: Pg) -> None:
+    await asyncio.gather(*(desk.enqueue(NewJob("q", "t"), actor=f"a{n % 3}") for n in range(30)))
+
+    counts = await pg.fetch("select created_by, count(*) from dl_jobs group by 1 order by 1")
+    assert [tuple(row) for row in counts] == [("a0", 10), ("a1", 10), ("a2", 10)]
+
+
+async def test_a_job_that_the_database_refuses_spoils_nobody_elses(desk: TriggerDesk, pg: Pg) -> None:
+    good = [desk.enqueue(NewJob("q", "t"), actor="a") for _ in range(5)]
+    bad = desk.enqueue(NewJob("q", "t", priority=10**6), actor="a")
+
+    answers = await asyncio.gather(*good, bad, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [Enqueued] * 5 + [InvalidError]
+    assert await pg.fetchval("select count(*) from dl_jobs") == 5
+
+
+async def test_a_conflict_is_told_to_the_one_who_made_it(desk: TriggerDesk) -> None:
+    first = await desk.enqueue(NewJob("q", "t", idempotency_key="k"), actor="a")
+
+    same, other, new = await asyncio.gather(
+        desk.enqueue(NewJob("q", "t", idempotency_key="k"), actor="a"),
+        desk.enqueue(NewJob("q", "u", idempotency_key="k"), actor="a"),
+        desk.enqueue(NewJob("q", "t"), actor="a"),
+    )
+
+    assert (same.job_id, same.created, same.conflict) == (first.job_id, False, False)
+    assert (other.job_id, other.conflict) == (first.job_id, True)
+    assert new.created
+
+
+async def test_connections_cut_between_two_triggers_are_not_noticed(desk: TriggerDesk, pg: Pg) -> None:
+    await desk.enqueue(NewJob("q", "t"), actor="a")
+    await pg.execute(LANES)
+
+    answers = await asyncio.gather(*(desk.enqueue(NewJob("q", "t"), actor="a") for _ in range(20)))
+
+    assert all(answer.created for answer in answers)
+    assert await pg.fetchval("select count(*) from dl_jobs") == 21
+
+
+async def test_a_missing_table_is_each_requests_own_trouble_and_ends_nothing(desk: TriggerDesk, pg: Pg) -> None:
+    await pg.execute("alter table dl_idempotency rename to hidden")
+    try:
+        with pytest.raises(Exception, match="migrate"):
+            await desk.enqueue(NewJob("q", "t", idempotency_key="k"), actor="a")
+    finally:
+        await pg.execute("alter table hidden rename to dl_idempotency")
+
+    assert (await desk.enqueue(NewJob("q", "t", idempotency_key="k2"), actor="a")).created
+
+
+async def test_what_waits_when_the_service_stops_is_still_written(scene: Scene, desk: TriggerDesk, pg: Pg) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(desk.enqueue(NewJob("q", "t"), actor="a")) for _ in range(20)]
+        await asyncio.sleep(0)
+        scene.stop.set()
+    late = await desk.enqueue(NewJob("q", "t"), actor="a")
+
+    assert all(task.result().created for task in tasks)
+    assert late.created
+    assert await pg.fetchval("select count(*) from dl_jobs") == 21
+
+
+async def test_a_commit_that_is_not_confirmed_is_said_to_be_unknown(desk: TriggerDesk, pg: Pg) -> None:
+    await pg.execute(
+        "create function die() returns trigger language plpgsql as"
+        " $$ begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$"
+    )
+    await pg.execute(
+        "create constraint trigger die after insert on dl_jobs deferrable initially deferred"
+        " for each row execute function die()"
+    )
+    try:
+        with pytest.raises(DatabaseAwayError, match="not confirmed"):
+            await desk.enqueue(NewJob("q", "t"), actor="a")
+    finally:
+        await pg.execute("drop function die cascade")

@@ -1,0 +1,202 @@
+"""Plans at size: hot statements go by index and read a bounded number of rows, whatever the statistics say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from dataloader.storage.db import Connection
+from dataloader.storage.queries import load_queries
+from tests.conftest import _connect, _database, _settings
+from tests.storage.scene import SCHEMA, WORKER, answers, job
+
+SQL = load_queries(SCHEMA)
+RUNNING = 500
+DUE = 500
+EXPIRED = 20
+
+_FILL = f"""
+alter table dl_jobs set (autovacuum_enabled = off);
+-- Finished, delayed, behind one busy key, behind many keys, in partitions, ready, running.
+insert into dl_jobs (queue, task, status, attempt, epoch, finished_at, worker_id)
+  select 'q', 't', 'succeeded', 1, 1, now() - make_interval(secs => n), '{WORKER}' from generate_series(1, 60000) n;
+insert into dl_jobs (queue, task, available_at) select 'q', 't', now() + make_interval(secs => 3600 + n) from generate_series(1, 15000) n;
+insert into dl_jobs (queue, task, lock_key) select 'q', 't', 'busy' from generate_series(1, 10000) n;
+insert into dl_jobs (queue, task, lock_key, available_at)
+  select 'q', 't', 'k' || n % 200, now() - interval '1 hour' from generate_series(1, 4000) n;
+insert into dl_jobs (queue, task, partition_key, available_at)
+  select 'q', 't', 'p' || n % 200, now() - interval '1 hour' from generate_series(1, 4000) n;
+insert into dl_jobs (queue, task, ready, priority) select 'q' || n % 2, 't', true, n % 10 from generate_series(1, 6000) n;
+insert into dl_jobs (queue, task, available_at) select 'due', 't', now() - interval '1 second' from generate_series(1, {DUE}) n;
+insert into dl_jobs (queue, task, status, epoch, attempt, worker_id, started_at, lease_expires_at)
+  select 'q', 't', 'running', 1, 1, '{WORKER}', now(), now() + make_interval(secs => n - {EXPIRED}) from generate_series(1, {RUNNING}) n;
+insert into dl_job_events (job_id, kind, status, epoch, attempt) select job_id, 'created', 'queued', 0, 0 from dl_jobs;
+insert into dl_idempotency (scope, key, fingerprint, job_id, created_at, final_status)
+  select 'default', 'k' || n, '', gen_random_uuid(), now() - make_interval(hours => 1 + n / 10), case when n % 2 = 0 then 'failed' end
+    from generate_series(1, 10000) n;
+"""
+
+
+@pytest.fixture(scope="module", params=["stale statistics", "fresh statistics"])
+def big_database(server: dict[str, object], template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of 100,000 jobs: in one the planner knows nothing of them, in the other all."""
+    with _database(server, f'create database {{}} template "{template}"') as name:
+        asyncio.run(_fill(server, name, analyzed=request.param == "fresh statistics"))
+        yield name
+
+
+async def _fill(server: dict[str, object], name: str, *, analyzed: bool) -> None:
+    connection = await _connect(_settings(server, name))
+    await connection.execute(_FILL)
+    if analyzed:
+        await connection.execute("vacuum analyze dl_jobs, dl_job_events, dl_idempotency")
+    await connection.close()
+
+
+@pytest.fixture(params=["force_custom_plan", "force_generic_plan"])
+async def big(
+    server: dict[str, object], big_database: str, request: pytest.FixtureRequest
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection whose work is rolled back; planned with the values, and without knowing them."""
+    connection = await _connect(_settings(server, big_database))
+    await connection.execute(f"set plan_cache_mode = {request.param}; set statement_timeout = '20s'; begin")
+    yield connection
+    await connection.execute("rollback")
+    await connection.close()
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every node of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+async def plan_of(pg: Connection, sql: str, values: str) -> list[dict[str, Any]]:
+    """Execute a statement; return the nodes of its plan with what they did."""
+    await pg.execute(f"prepare it as {sql}")
+    text = await pg.fetchval(f"explain (analyze, timing off, format json) execute it{f'({values})' if values else ''}")
+    await pg.execute("deallocate it")
+    return list(nodes(json.loads(text)[0]["Plan"]))
+
+
+def rows_read(plan: list[dict[str, Any]], table: str = "dl_jobs") -> float:
+    """Return how many rows of a table a plan looked at."""
+    scans = [node for node in plan if node.get("Relation Name") == table and "Scan" in node["Node Type"]]
+    return sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0))
+        * node["Actual Loops"]
+        for node in scans
+    )
+
+
+CASES: dict[str, tuple[str, int]] = {
+    "claim": (f"'q1', '{{t}}', 50, '{WORKER}', 60, false, 60", 2 * 50),
+    "promote_due": ("1000", 2 * DUE),
+    "keys_due": ("86400, 1000", 1_000),
+    "lock_keys_after": ("'', 100", 101),
+    "partition_keys_after": ("'', 100", 101),
+    "reap": ("500, 0, 'reaper', clock_timestamp()", RUNNING + 2 * EXPIRED),
+    "reconcile": (f"'{WORKER}', '{{}}', '{{}}', 3600", RUNNING),
+    "heartbeat": ("$held, array_fill(1, array[50]), array_fill(null::jsonb, array[50]), 60", 3 * 50),
+    "settle": (
+        "$held, array_fill(1, array[50]), array_fill('succeeded'::text, array[50]), array_fill(0::float8, array[50]),"
+        " array_fill(null::jsonb, array[50]), array_fill(null::jsonb, array[50]), array_fill(null::jsonb, array[50]),"
+        " array_fill(false, array[50]), array_fill('{}'::jsonb, array[50]), 'actor'",
+        3 * 50,
+    ),
+    "checkpoint": ("$one, 1, '{}', null, 60", 3),
+    "fate": ("$held", 50),
+    "prune_jobs": ("0.5, 100", 2 * 100),
+}
+
+
+async def with_jobs(pg: Connection, values: str) -> str:
+    """Fill in the ids of jobs that run."""
+    rows = await pg.fetch("select job_id from dl_jobs where worker_id is not null and status = 'running' limit 50")
+    held = ",".join(str(row["job_id"]) for row in rows)
+    return values.replace("$held", f"'{{{held}}}'").replace("$one", f"'{rows[0]['job_id']}'")
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_hot_statement_goes_by_index_and_reads_a_bounded_number_of_rows(
+    big: Connection, name: str
+) -> None:
+    values, limit = CASES[name]
+
+    plan = await plan_of(big, getattr(SQL, name), await with_jobs(big, values))
+
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "dl_jobs"]
+    assert rows_read(plan) <= limit
+    assert rows_read(plan) > 0
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 3, 5, 10, 50])
+async def test_a_claim_keeps_its_plan_when_the_queue_was_nearly_empty_as_statistics_were_taken(
+    big: Connection, known: int
+) -> None:
+    await big.execute(
+        f"delete from dl_jobs where queue in ('q0', 'q1');"
+        f"insert into dl_jobs (queue, task, ready) select 'q1', 't', true from generate_series(1, {known});"
+        f"analyze dl_jobs;"
+        f"insert into dl_jobs (queue, task, ready) select 'q1', 't', true from generate_series(1, 3000)"
+    )
+
+    values, limit = CASES["claim"]
+    assert rows_read(await plan_of(big, SQL.claim, values)) <= limit
+
+
+async def test_keys_are_pruned_without_looking_at_those_whose_jobs_live(big: Connection) -> None:
+    plan = await plan_of(big, SQL.prune_keys, "100")
+
+    assert not [node for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "dl_idempotency"]
+    assert rows_read(plan, "dl_idempotency") <= 3 * 100
+
+
+async def _scans(pg: Connection) -> tuple[int, int]:
+    """Return how often jobs were read from end to end in this transaction, and how many were fetched by index."""
+    row = await pg.fetchrow(
+        "select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relname = 'dl_jobs'"
+    )
+    assert row is not None
+    return row["seq_scan"] or 0, row["idx_tup_fetch"] or 0
+
+
+async def test_a_promotion_behind_a_busy_key_looks_at_a_few_of_the_jobs_behind_it(big: Connection) -> None:
+    seq_before, idx_before = await _scans(big)
+    for _ in range(10):
+        await big.fetch("select * from dl_promote('{busy}', '{}')")
+        await big.execute("update dl_jobs set ready = false, status = 'running', worker_id = gen_random_uuid(), "
+                          "lease_expires_at = now() where lock_key = 'busy' and ready")  # fmt: skip
+    seq_after, idx_after = await _scans(big)
+
+    assert seq_after == seq_before
+    assert idx_after - idx_before < 10 * 60
+
+
+async def test_a_promotion_of_two_hundred_keys_looks_at_a_few_jobs_each(big: Connection) -> None:
+    seq_before, idx_before = await _scans(big)
+    row = await big.fetchrow(
+        "select * from dl_promote((select array_agg('k' || n) from generate_series(0, 199) n),"
+        " (select array_agg('p' || n) from generate_series(0, 199) n))"
+    )
+    seq_after, idx_after = await _scans(big)
+
+    assert row is not None
+    assert row["offered"] == 400
+    assert seq_after == seq_before
+    assert idx_after - idx_before < 400 * 30
+
+
+async def test_an_enqueue_a_cancel_and_a_retry_read_no_table_from_end_to_end(big: Connection) -> None:
+    seq_before, _ = await _scans(big)
+    ids = [answer.job_id for answer in await answers(big, *[job(idempotency_key=f"n{n}") for n in range(100)])]
+    await big.fetch("select * from dl_cancel($1)", ids[0])
+    await big.fetch("select * from dl_retry($1)", ids[0])
+
+    assert (await _scans(big))[0] == seq_before

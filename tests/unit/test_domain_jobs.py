@@ -1,0 +1,66 @@
+"""States, and the keys a job occupies."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from dataloader.domain.jobs import FINISHED, RETRYABLE, TRANSITIONS, ClaimedJob, JobStatus, Keys, Lease, can_move
+
+S = JobStatus
+
+ALLOWED = {
+    (S.QUEUED, S.RUNNING),
+    (S.QUEUED, S.CANCELED),
+    (S.RUNNING, S.SUCCEEDED),
+    (S.RUNNING, S.FAILED),
+    (S.RUNNING, S.CANCELED),
+    (S.RUNNING, S.LOST),
+    (S.RUNNING, S.QUEUED),
+    (S.FAILED, S.QUEUED),
+    (S.CANCELED, S.QUEUED),
+    (S.LOST, S.QUEUED),
+}
+
+
+@pytest.mark.parametrize("before", list(S))
+@pytest.mark.parametrize("after", list(S))
+def test_only_the_moves_of_the_contract_are_allowed(before: JobStatus, after: JobStatus) -> None:
+    assert can_move(before, after) is ((before, after) in ALLOWED)
+
+
+def test_every_state_is_in_the_table_and_ends_somewhere() -> None:
+    assert set(TRANSITIONS) == set(S)
+    assert {status for status in S if status.is_finished} == FINISHED == set(S) - {S.QUEUED, S.RUNNING}
+
+
+def test_what_may_be_retried_is_what_may_return_from_an_end() -> None:
+    assert {status for status in FINISHED if can_move(status, S.QUEUED)} == RETRYABLE
+
+
+def test_keys_of_a_job_are_those_it_has() -> None:
+    assert Keys.of(None, None) == Keys()
+    assert Keys.of("l", None) == Keys(frozenset({"l"}))
+    assert Keys.of(None, "p") == Keys(partitions=frozenset({"p"}))
+
+
+def test_keys_add_up_and_none_are_false() -> None:
+    both = Keys.of("a", "p") | Keys.of("b", "p")
+
+    assert both == Keys(frozenset({"a", "b"}), frozenset({"p"}))
+    assert both
+    assert Keys.of(None, "p")
+    assert not Keys()
+
+
+def test_a_claimed_job_knows_the_keys_it_occupies() -> None:
+    now = datetime.now(UTC)
+    job = ClaimedJob(
+        lease=Lease(uuid4(), 1), queue="q", task="t", args={}, attempt=1, max_attempts=5, losses=0, checkpoint=None,
+        progress=None, lock_key="l", partition_key="p", timeout_s=None, stall_timeout_s=None, cancel_requested=False,
+        created_at=now, available_at=now, started_at=now,
+    )  # fmt: skip
+
+    assert job.keys == Keys.of("l", "p")
