@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     dl_data_dir: Path = Path(".dataloader")
     dl_pg_bindir: Annotated[Path | None, Blankable] = None
     dl_allow_anonymous: bool = False
+    dl_metrics_port: Annotated[Annotated[int, Field(ge=1, le=65_535)] | None, Blankable] = None
     dl_cbr_base_url: str = "https://www.cbr.ru"
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -61,8 +61,12 @@ def out_of_order(jobs: Iterable[Ordered]) -> int:
 
 async def not_exactly_once(pg: Any, expected: Iterable[tuple[object, int, int]]) -> dict[str, int]:
     """Compare `loaded` with the (job, chunk, n) it should hold; all zeros is right."""
-    rows = Counter({(r["job_id"], r["chunk"], r["n"]): r["c"] for r in await pg.fetch(
-        "select job_id, chunk, n, count(*) as c from loaded group by 1, 2, 3")})
+    rows = Counter(
+        {
+            (r["job_id"], r["chunk"], r["n"]): r["c"]
+            for r in await pg.fetch("select job_id, chunk, n, count(*) as c from loaded group by 1, 2, 3")
+        }
+    )
     wanted = set(expected)
     return {
         "missing": len(wanted - rows.keys()),

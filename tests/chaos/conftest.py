@@ -39,7 +39,7 @@ def chance(report: Callable[..., None]) -> random.Random:
     """The randomness of a scenario; `DL_CHAOS_SEED` repeats one."""
     seed = int(os.environ.get("DL_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
     report(seed=seed)
-    return random.Random(seed)
+    return random.Random(seed)  # noqa: S311 - a seed repeats a run
 
 
 @pytest.fixture
@@ -47,7 +47,9 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Say what was measured: seen with `-s`, in a failure's output, and once more at the end of a full run."""
 
     def say(**facts: object) -> None:
-        line = f"{request.node.name}: " + ", ".join(f"{name.replace('_', ' ')} {_short(fact)}" for name, fact in facts.items())
+        line = f"{request.node.name}: " + ", ".join(
+            f"{name.replace('_', ' ')} {_short(fact)}" for name, fact in facts.items()
+        )
         sys.stdout.write(f"\n{line}\n")
         request.config.stash.setdefault(REPORT, []).append(line)
 

@@ -22,7 +22,7 @@ SOON = LinearBackoff(base_s=0.05)
 
 
 class LoadArgs(BaseModel):
-    """A load in chunks; a chunk takes `sleep_s`, half of it before its rows are written and half after; then a pause."""
+    """A load in chunks; a chunk takes `sleep_s`, half of it before its rows are written; then comes a pause."""
 
     chunks: int
     rows: int = 5
@@ -128,9 +128,7 @@ async def read_a_socket(args: dict[str, object]) -> Steps:
 async def span(args: SpanArgs, ctx: JobContext) -> Steps:
     """Write down, outside of any chunk, when the run had its key."""
     pool = await _own_pool(ctx.settings)
-    await pool.execute(
-        "insert into spans values ($1, $2, $3, clock_timestamp())", ctx.job_id, epoch_of(ctx), args.key
-    )
+    await pool.execute("insert into spans values ($1, $2, $3, clock_timestamp())", ctx.job_id, epoch_of(ctx), args.key)
     await asyncio.sleep(args.hold_s)
     await pool.execute(
         "update spans set left_at = clock_timestamp() where job_id = $1 and epoch = $2", ctx.job_id, epoch_of(ctx)
@@ -151,5 +149,5 @@ async def _own_pool(settings: Settings) -> asyncpg.Pool[asyncpg.Record]:
             async def opener(_dsn: object, **options: Any) -> Any:
                 return await connect(settings, purpose="witness", **options)
 
-            _pools[loop] = await asyncpg.create_pool(connect=opener, min_size=1, max_size=2)
+            _pools[loop] = await asyncpg.create_pool(connect=opener, min_size=1, max_size=2)  # type: ignore[call-overload]
     return _pools[loop]

@@ -89,7 +89,9 @@ class Fleet:
         self._folder = folder
         self.started: list[ServiceProcess] = []
 
-    def start(self, command: str = "worker", *, queues: Mapping[str, int] | None = None, **overrides: object) -> ServiceProcess:
+    def start(
+        self, command: str = "worker", *, queues: Mapping[str, int] | None = None, **overrides: object
+    ) -> ServiceProcess:
         """Start a process, of all roles when `command` is empty; it may take a second until it works."""
         workers = [{"queue": queue, "concurrency": slots} for queue, slots in (queues or {"chaos": 4}).items()]
         settings = self._settings.model_dump(exclude_unset=True) | overrides
@@ -102,7 +104,11 @@ class Fleet:
                 cwd=self._folder,
                 env=inherited
                 | environment
-                | {"PYTHONPATH": f"{_PROJECT / 'src'}{os.pathsep}{_PROJECT}", "DL_PIPELINES": PIPELINES, "WORKERS_JSON": json.dumps(workers)},
+                | {
+                    "PYTHONPATH": f"{_PROJECT / 'src'}{os.pathsep}{_PROJECT}",
+                    "DL_PIPELINES": PIPELINES,
+                    "WORKERS_JSON": json.dumps(workers),
+                },
                 stdout=output,
                 stderr=output,
             )

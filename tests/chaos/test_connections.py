@@ -43,7 +43,9 @@ async def test_cutting_every_connection_each_second_loses_and_charges_nothing(
     for worker in fleet.started:
         await worker.works()
     load = {"chunks": chunks, "sleep_s": 0.04}
-    ids = await enqueue(pg, settings, *[NewJob("chaos", "chaos.load", load, lock_key=f"k{n % 20}") for n in range(jobs)])
+    ids = await enqueue(
+        pg, settings, *[NewJob("chaos", "chaos.load", load, lock_key=f"k{n % 20}") for n in range(jobs)]
+    )
     cut: Counter[str] = Counter()
     for _ in range(rounds):
         await asyncio.sleep(1)
@@ -77,6 +79,7 @@ async def test_pickup_stays_fast_while_listeners_are_cut(
 
 @pytest.mark.parametrize("purpose", ["control", "pipelines", "any"])
 async def test_answers_that_are_lost_after_the_commit_cost_nothing(
+    *,
     fleet: Fleet,
     pg: Any,
     settings: Settings,
@@ -118,6 +121,21 @@ async def test_answers_that_are_lost_after_the_commit_cost_nothing(
         assert not any(wrong.values())
         assert ends == jobs
         assert worker.exit_code is None, worker.log()
+        await worker.kill()
+
+
+async def test_a_worker_starts_although_its_first_answers_are_lost(
+    fleet: Fleet, settings: Settings, report: Callable[..., None]
+) -> None:
+    def loses(of: str, _answer: bytes) -> bool:
+        return proxy.lost[of] < 2
+
+    async with _proxy(settings, loses) as (proxy, folder):
+        worker = fleet.start(pg_host=str(folder))
+        await worker.works()
+        await worker.says("listener lost, polling meanwhile")
+        report(lost=dict(proxy.lost))
+        assert proxy.lost["catalogue"] == 2
         await worker.kill()
 
 

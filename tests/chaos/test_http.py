@@ -71,7 +71,7 @@ async def test_many_clients_with_the_same_keys_get_one_job_per_key(
 
 
 async def test_health_answers_fast_beside_busy_workers(
-    fleet: Fleet, http: aiohttp.ClientSession, pg: Any, settings: Settings, size: Size, report: Callable[..., None]
+    *, fleet: Fleet, http: aiohttp.ClientSession, pg: Any, settings: Settings, size: Size, report: Callable[..., None]
 ) -> None:
     url = await _api(fleet, http, "", queues={"chaos": 16})
     chunks, probes = size.pick(small=(200, 200), full=(2_000, 2_000))
@@ -92,10 +92,10 @@ async def test_health_answers_fast_beside_busy_workers(
 
 
 async def test_a_blocked_pipeline_is_noticed_by_nobody_else(
-    fleet: Fleet, http: aiohttp.ClientSession, pg: Any, settings: Settings, size: Size, report: Callable[..., None]
+    *, fleet: Fleet, http: aiohttp.ClientSession, pg: Any, settings: Settings, size: Size, report: Callable[..., None]
 ) -> None:
     lease_s, beat_s = size.pick(small=(2.0, 0.5), full=(20.0, 5.0))
-    timers = {"dl_default_lease_ttl_sec": lease_s, "dl_heartbeat_sec": beat_s}
+    timers: dict[str, Any] = {"dl_default_lease_ttl_sec": lease_s, "dl_heartbeat_sec": beat_s}
     url = await _api(fleet, http, "", queues={"noop": 2}, **timers)
     await fleet.started[0].works()
     await fleet.start(queues={"chaos": 2}, **timers).works()

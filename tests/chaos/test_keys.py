@@ -35,7 +35,14 @@ from tests.workers.harness import enqueue, eventually, finished
 
 
 async def test_no_two_jobs_of_a_key_run_at_a_time(
-    fleet: Fleet, pg: Any, settings: Settings, database: str, server_log: Path | None, size: Size, report: Callable[..., None]
+    *,
+    fleet: Fleet,
+    pg: Any,
+    settings: Settings,
+    database: str,
+    server_log: Path | None,
+    size: Size,
+    report: Callable[..., None],
 ) -> None:
     single, many = size.pick(small=(30, 100), full=(300, 1_000))
     keys = ["one"] * single + [f"ten-{n % 10}" for n in range(many)]
@@ -74,7 +81,7 @@ async def test_no_two_jobs_of_a_key_run_at_a_time(
 
 
 async def test_a_partition_starts_its_jobs_as_they_were_acknowledged(
-    fleet: Fleet, pg: Any, settings: Settings, size: Size, chance: random.Random, report: Callable[..., None]
+    *, fleet: Fleet, pg: Any, settings: Settings, size: Size, chance: random.Random, report: Callable[..., None]
 ) -> None:
     each, partitions = size.pick(small=60, full=1_000), 20
     for _ in range(2):
@@ -83,9 +90,7 @@ async def test_a_partition_starts_its_jobs_as_they_were_acknowledged(
         await worker.works()
     began_s = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        producers = [
-            group.create_task(_produce(settings, random.Random(chance.random()), each, partitions)) for _ in range(8)
-        ]
+        producers = [group.create_task(_produce(settings, chance, each, partitions)) for _ in range(8)]
     sent = {job_id: facts for producer in producers for job_id, facts in producer.result().items()}
     rows = await finished(pg, list(sent), within_s=size.pick(small=60, full=600))
     took_s = time.monotonic() - began_s
@@ -94,9 +99,17 @@ async def test_a_partition_starts_its_jobs_as_they_were_acknowledged(
     ordered = [Ordered(partition, sent_s, acked_s, started[i]) for i, (partition, sent_s, acked_s) in sent.items()]
     wrong, together = out_of_order(ordered), len(overlaps(await _spans(pg)))
     early = await pg.fetchval(
-        "select count(*) from dl_jobs a join dl_jobs b using (partition_key) where a.seq < b.seq and a.started_at > b.started_at"
+        "select count(*) from dl_jobs a join dl_jobs b using (partition_key)"
+        " where a.seq < b.seq and a.started_at > b.started_at"
     )
-    report(jobs=len(rows), partitions=partitions, out_of_order=wrong, overlaps=together, took_s=took_s, charged=charged(rows))
+    report(
+        jobs=len(rows),
+        partitions=partitions,
+        out_of_order=wrong,
+        overlaps=together,
+        took_s=took_s,
+        charged=charged(rows),
+    )
     assert not wrong
     assert not together
     assert not early
@@ -154,7 +167,13 @@ async def _produce(
     try:
         for _ in range(count):
             partition = f"p{chance.randrange(partitions)}"
-            job = NewJob("chaos", "chaos.span", {"key": partition, "hold_s": 0}, partition_key=partition, priority=chance.randrange(200))
+            job = NewJob(
+                "chaos",
+                "chaos.span",
+                {"key": partition, "hold_s": 0},
+                partition_key=partition,
+                priority=chance.randrange(200),
+            )
             sent_s = time.monotonic()
             (job_id,) = await enqueue(connection, settings, job)
             sent[job_id] = (partition, sent_s, time.monotonic())

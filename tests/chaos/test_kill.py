@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,13 +16,20 @@ from dataloader.domain.jobs import NewJob
 from tests.chaos.checks import not_exactly_once, read_ledger
 from tests.chaos.conftest import Size
 from tests.chaos.processes import Fleet
-from tests.workers.harness import enqueue, eventually, events, finished
+from tests.workers.harness import enqueue, events, eventually, finished
 
 ROWS = 5
 
 
 async def test_a_load_survives_kills_at_random_moments(
-    fleet: Fleet, pg: Any, settings: Settings, tmp_path: Path, size: Size, chance: random.Random, report: Callable[..., None]
+    *,
+    fleet: Fleet,
+    pg: Any,
+    settings: Settings,
+    tmp_path: Path,
+    size: Size,
+    chance: random.Random,
+    report: Callable[..., None],
 ) -> None:
     kills, chunks = size.pick(small=(4, 50), full=(20, 240))
     ledger = tmp_path / "ledger"
@@ -29,9 +37,9 @@ async def test_a_load_survives_kills_at_random_moments(
     (job_id,) = await enqueue(pg, settings, NewJob("chaos", "chaos.load", args))
     worker = fleet.start(dl_default_lease_ttl_sec=2)
     for kill in range(kills):
-        await eventually(lambda epoch=kill + 1: _runs_under(pg, job_id, epoch))
+        await eventually(partial(_runs_under, pg, job_id, kill + 1))
         if await pg.fetchval("select losses from dl_jobs where job_id = $1", job_id) == 2:
-            await eventually(lambda epoch=kill + 1: _has_advanced(pg, job_id, epoch))
+            await eventually(partial(_has_advanced, pg, job_id, kill + 1))
         await asyncio.sleep(chance.uniform(0, 0.4))
         await worker.kill()
         worker = fleet.start(dl_default_lease_ttl_sec=2)
@@ -41,7 +49,14 @@ async def test_a_load_survives_kills_at_random_moments(
     tries = [(note["epoch"], note["chunk"]) for note in read_ledger(ledger)]
     wrong = await not_exactly_once(pg, [(job_id, chunk, n) for chunk in range(chunks) for n in range(ROWS)])
     committed = {r["chunk"]: r["epoch"] for r in await pg.fetch("select distinct chunk, epoch from loaded")}
-    report(kills=kills, chunks=chunks, tries=len(tries), rolled_back=len(tries) - chunks, wrong_rows=wrong, events=dict(story))
+    report(
+        kills=kills,
+        chunks=chunks,
+        tries=len(tries),
+        rolled_back=len(tries) - chunks,
+        wrong_rows=wrong,
+        events=dict(story),
+    )
     assert not any(wrong.values())
     assert (row["status"], row["attempt"], row["epoch"]) == ("succeeded", 1, kills + 1)
     assert (story["claimed"], story["lease_expired"], story["succeeded"]) == (kills + 1, kills, 1)

@@ -7,9 +7,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,11 @@ async def stage(tmp_path: Path, size: Size) -> AsyncIterator[Stage]:
     """Real timers in a full run."""
     bindir = os.environ.get("DL_TEST_BINDIR")
     server = EmbeddedServer(
-        tmp_path / "data", bindir=Path(bindir) if bindir else None, settings={"fsync": "off", "synchronous_commit": "off"}
+        tmp_path / "data",
+        bindir=Path(bindir) if bindir else None,
+        settings={"fsync": "off", "synchronous_commit": "off"},
     )
-    timers = size.pick(
+    timers: dict[str, object] = size.pick(
         small={"dl_default_lease_ttl_sec": 3, "dl_heartbeat_sec": 0.5, "dl_reaper_period_sec": 0.5, "dl_poll_sec": 0.5},
         full={"dl_default_lease_ttl_sec": 60, "dl_heartbeat_sec": 10, "dl_reaper_period_sec": 10},
     )
@@ -66,24 +69,38 @@ async def stage(tmp_path: Path, size: Size) -> AsyncIterator[Stage]:
             await fleet.close()
 
 
-async def test_running_jobs_outlive_a_server_that_is_stopped(stage: Stage, size: Size, report: Callable[..., None]) -> None:
+async def test_running_jobs_outlive_a_server_that_is_stopped(
+    stage: Stage, size: Size, report: Callable[..., None]
+) -> None:
     outages_s = size.pick(small=[0.3, 3.0, 6.0], full=[5.0, 60.0, 120.0])
     for outage_s, how in zip(outages_s, [signal.SIGINT, signal.SIGKILL, signal.SIGINT], strict=True):
-        await _live_through(stage, outage_s, f"stopped by {how.name}", report, lambda how=how: _stop(stage, how), stage.server.ensure)
+        await _live_through(
+            stage,
+            outage_s,
+            how=f"stopped by {how.name}",
+            report=report,
+            begin=partial(_stop, stage, how),
+            end=stage.server.ensure,
+        )
 
 
-async def test_running_jobs_outlive_a_server_that_is_frozen(stage: Stage, size: Size, report: Callable[..., None]) -> None:
+async def test_running_jobs_outlive_a_server_that_is_frozen(
+    stage: Stage, size: Size, report: Callable[..., None]
+) -> None:
     for outage_s in size.pick(small=[5.0], full=[20.0, 90.0]):
-        await _live_through(stage, outage_s, "frozen", report, lambda: _freeze(stage), lambda: _thaw(stage))
+        await _live_through(
+            stage, outage_s, how="frozen", report=report, begin=partial(_freeze, stage), end=partial(_thaw, stage)
+        )
 
 
 async def _live_through(
     stage: Stage,
     outage_s: float,
+    *,
     how: str,
     report: Callable[..., None],
-    begin: Callable[[], Any],
-    end: Callable[[], Any],
+    begin: Callable[[], Awaitable[object]],
+    end: Callable[[], Awaitable[object]],
 ) -> None:
     chunks = 30
     load = {"chunks": chunks, "rows": 2, "sleep_s": 0.02, "pause_s": 0.1}
@@ -136,7 +153,9 @@ async def _thaw(stage: Stage) -> None:
 
 
 async def _all_advanced(pg: Any) -> bool:
-    return bool(await pg.fetchval("select count(*) = $1 from dl_jobs where status = 'running' and checkpoint is not null", JOBS))
+    return bool(
+        await pg.fetchval("select count(*) = $1 from dl_jobs where status = 'running' and checkpoint is not null", JOBS)
+    )
 
 
 async def _more_than(pg: Any, count: int) -> bool:
@@ -151,5 +170,3 @@ async def _session(settings: Settings) -> AsyncIterator[asyncpg.Connection[async
         yield connection
     finally:
         await connection.close()
-
-

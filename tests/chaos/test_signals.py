@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,11 +55,13 @@ async def test_every_signal_in_every_state_costs_no_attempt(
         jobs = [NewJob(queue, "chaos.load", LOADS[state]) for queue in queues.values()]
         ids = dict(zip(queues, await enqueue(pg, settings, *jobs), strict=True))
         for job_id in ids.values():
-            await eventually(lambda job_id=job_id: pg.fetchval(IN_CHUNK, str(job_id)))
+            await eventually(partial(pg.fetchval, IN_CHUNK, str(job_id)))
 
-    ends = dict(zip(SIGNALS, await asyncio.gather(*[_end(workers[name], SIGNALS[name]) for name in SIGNALS]), strict=True))
+    ends = dict(
+        zip(SIGNALS, await asyncio.gather(*[_end(workers[name], SIGNALS[name]) for name in SIGNALS]), strict=True)
+    )
     after = {name: await job_row(pg, job_id) for name, job_id in ids.items()}
-    fleet.start(queues={queue: 2 for queue in queues.values()})
+    fleet.start(queues=dict.fromkeys(queues.values(), 2))
     rows = await finished(pg, list(ids.values()), within_s=30)
 
     wrong = await not_exactly_once(
@@ -79,11 +82,13 @@ async def test_every_signal_in_every_state_costs_no_attempt(
         if name != "KILL in drain":
             assert (row["status"], row["attempt"], row["losses"], row["handovers"]) == ("queued", 0, 0, 1)
     assert (found["not succeeded"], found["attempts"], any(wrong.values())) == (0, 0, False)
-    assert [row["losses"] for name, row in zip(ids, rows, strict=True) if name != "KILL in drain"] == [0] * 3 * bool(ids)
+    assert [row["losses"] for name, row in zip(ids, rows, strict=True) if name != "KILL in drain"] == [0] * 3 * bool(
+        ids
+    )
 
 
 async def test_rolling_restarts_under_load_charge_nothing(
-    fleet: Fleet, pg: Any, settings: Settings, size: Size, chance: random.Random, report: Callable[..., None]
+    *, fleet: Fleet, pg: Any, settings: Settings, size: Size, chance: random.Random, report: Callable[..., None]
 ) -> None:
     restarts, jobs, chunks = size.pick(small=(3, 60, 8), full=(20, 300, 20))
     ids = await enqueue(

@@ -18,25 +18,33 @@ from tests.chaos.conftest import Size
 from tests.chaos.processes import Fleet, ServiceProcess
 from tests.workers.harness import enqueue, eventually, finished
 
-CHUNKS = 20
+CHUNKS = 40
 IN_CHUNK = "select count(*) from pg_stat_activity where application_name like 'dl/%' and datname = current_database()"
 
 
 @pytest.fixture
-def timers(size: Size) -> dict[str, object]:
+def timers(size: Size) -> dict[str, Any]:
     """Real timers in a full run."""
-    real = {"dl_default_lease_ttl_sec": 60, "dl_heartbeat_sec": 10, "dl_reaper_period_sec": 10}
+    real: dict[str, Any] = {"dl_default_lease_ttl_sec": 60, "dl_heartbeat_sec": 10, "dl_reaper_period_sec": 10}
     return size.pick(small={"dl_default_lease_ttl_sec": 2}, full=real)
 
 
-def bound_s(settings: Settings, timers: dict[str, object]) -> float:
+def bound_s(settings: Settings, timers: dict[str, Any]) -> float:
     """Return when a frozen worker's job must be running again: its lease, two looks of the reaper, a start."""
     final = settings.model_copy(update=timers)
     return final.dl_default_lease_ttl_sec + 2 * final.dl_reaper_period_sec + 2 * final.dl_heartbeat_sec + 4
 
 
+@pytest.mark.parametrize("wakes", ["while its successor runs", "after its successor ended"])
 async def test_a_worker_frozen_between_chunks_writes_nothing_when_it_wakes(
-    fleet: Fleet, pg: Any, settings: Settings, tmp_path: Path, timers: dict[str, object], report: Callable[..., None]
+    *,
+    fleet: Fleet,
+    pg: Any,
+    settings: Settings,
+    tmp_path: Path,
+    timers: dict[str, Any],
+    wakes: str,
+    report: Callable[..., None],
 ) -> None:
     ledger = tmp_path / "ledger"
     args = {"chunks": CHUNKS, "rows": 5, "sleep_s": 0.01, "pause_s": 0.05, "ledger": str(ledger)}
@@ -46,25 +54,34 @@ async def test_a_worker_frozen_between_chunks_writes_nothing_when_it_wakes(
     await _freeze(zombie, pg, in_chunk=False)
     frozen_s = time.monotonic()
     fleet.start(**timers)
-    (row,) = await finished(pg, [job_id], within_s=bound_s(settings, timers) + 5)
+    await eventually(lambda: _has_advanced(pg, job_id), within_s=bound_s(settings, timers))
     took_s = time.monotonic() - frozen_s
+    if wakes == "after its successor ended":
+        await finished(pg, [job_id])
     tries_before = len(read_ledger(ledger))
 
     zombie.signal(signal.SIGCONT)
     await zombie.says("run was fenced, its result is dropped")
+    (row,) = await finished(pg, [job_id])
     tries = [note for note in read_ledger(ledger)[tries_before:] if note["epoch"] == 1]
     wrong = await not_exactly_once(pg, [(job_id, chunk, n) for chunk in range(CHUNKS) for n in range(5)])
-    report(successor_done_s=took_s, bound_s=bound_s(settings, timers), zombie_tried=len(tries), wrong_rows=wrong)
+    report(successor_runs_s=took_s, bound_s=bound_s(settings, timers), zombie_tried=len(tries), wrong_rows=wrong)
     assert tries, "the zombie did not even try"
     assert not any(wrong.values())
-    assert took_s < bound_s(settings, timers) + CHUNKS * 0.1
     assert (row["status"], row["attempt"], row["losses"], row["epoch"]) == ("succeeded", 1, 1, 2)
     assert dict(await _row(pg, job_id)) == dict(row), "the zombie changed the row of a finished job"
 
 
 @pytest.mark.parametrize("task", ["chaos.copy", "chaos.sealed"])
 async def test_a_worker_frozen_inside_its_chunk_does_not_block_its_successor(
-    fleet: Fleet, pg: Any, settings: Settings, tmp_path: Path, timers: dict[str, object], task: str, report: Callable[..., None]
+    *,
+    fleet: Fleet,
+    pg: Any,
+    settings: Settings,
+    tmp_path: Path,
+    timers: dict[str, Any],
+    task: str,
+    report: Callable[..., None],
 ) -> None:
     ledger, count = tmp_path / "ledger", 2_000
     args = {"rows": count, "pause_s": 0.001 if task == "chaos.copy" else 1.0, "ledger": str(ledger)}
@@ -97,6 +114,10 @@ async def _freeze(worker: ServiceProcess, pg: Any, *, in_chunk: bool) -> None:
             return
         worker.signal(signal.SIGCONT)
         await asyncio.sleep(0.013)
+
+
+async def _has_advanced(pg: Any, job_id: object) -> bool:
+    return bool(await pg.fetchval("select checkpoint_epoch = 2 from dl_jobs where job_id = $1", job_id))
 
 
 async def _noted(ledger: Path) -> bool:

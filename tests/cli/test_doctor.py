@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dataloader.cli.doctor.database import examine_database
+from dataloader.cli.doctor.database import examine_database, judge_clock, judge_connections, judge_delay, judge_server
 from dataloader.cli.doctor.finding import Finding, Report, Verdict
 from dataloader.cli.doctor.surroundings import examine_surroundings, is_writable
 from dataloader.config import Settings, load_settings
@@ -89,6 +89,28 @@ async def test_missing_privileges_are_named(make_settings: MakeSettings, pg: Con
     finally:
         await pg.execute(f'drop owned by "{role}"')
         await pg.execute(f'drop role "{role}"')
+
+
+def test_servers_that_do_not_suit_are_told_apart() -> None:
+    for major, writable, verdict in (
+        (14, True, Verdict.FAILED),
+        (18, False, Verdict.FAILED),
+        (19, True, Verdict.WARNING),
+        (15, True, Verdict.OK),
+    ):
+        report = Report()
+        judge_server(report, "here", major=major, writable=writable)
+        assert report.findings[0].verdict is verdict
+
+
+def test_what_works_worse_than_it_could_is_a_warning() -> None:
+    report, settings = Report(), load_settings(_env_file=None)
+    judge_connections(report, settings, limit=100, used=90)
+    judge_clock(report, -5.0, trip_s=0.1)
+    judge_delay(report, settings, None)
+    assert {finding.verdict for finding in report.findings} == {Verdict.WARNING}
+    assert "behind" in report.findings[1].detail
+    assert report.is_healthy
 
 
 async def test_polling_is_no_failure(make_settings: MakeSettings) -> None:

@@ -35,10 +35,13 @@ def help_of(*path: str) -> str:
     return result.output
 
 
-def examples_in(text: str) -> list[str]:
-    """Return the command lines of a help text, without what stands before `dataloader`."""
-    lines = [line.strip() for line in text.partition("Examples:")[2].splitlines()]
-    return [line[line.index("dataloader ") :] for line in lines if "dataloader " in line]
+def examples_in(text: str) -> Iterator[list[str]]:
+    """Yield the words behind `dataloader` of every example."""
+    block = text.partition("Examples:\n")[2].partition("\n\n")[0].partition("╭")[0]
+    for line in block.splitlines():
+        words = shlex.split(line.partition(" > ")[0])
+        if words:
+            yield words[words.index("dataloader") + 1 :]
 
 
 def test_all_commands_are_there() -> None:
@@ -69,9 +72,9 @@ def test_every_command_can_use_the_embedded_server(path: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)
 def test_examples_can_be_parsed(path: tuple[str, ...]) -> None:
-    for example in examples_in(help_of(*path)):
-        words = shlex.split(example.partition(" > ")[0])
-        assert CliRunner().invoke(build(), [*words[1:], "--help"], env=WIDE).exit_code == 0
+    for words in examples_in(help_of(*path)):
+        result = CliRunner().invoke(build(), [*words, "--help"], env=WIDE)
+        assert result.exit_code == 0, result.output
 
 
 def test_the_whole_has_help_and_a_version() -> None:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
 
 import pytest
 from rich.console import Console
 
 from dataloader.cli.watch import exit_code, outcome, watch_job
 from dataloader.client import DataloaderClient, JobStatusView, Patience
-from tests.client.stub import JOB_ID, Stub, job_state, running_stub
+from tests.client.stub import JOB_ID, Stub, job_state
 
 HALF = {"done": 10, "total": 20, "unit": "days", "message": "2025-04-10", "rate": 2.5, "eta_s": 4.0}
 NO_WORKER = {"reason": "no_worker", "message": "no live worker serves queue noop"}
-
-
-@pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    async with running_stub() as stub:
-        yield stub
 
 
 async def shown(stub: Stub, *, terminal: bool) -> tuple[str, JobStatusView]:

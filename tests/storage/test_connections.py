@@ -335,16 +335,21 @@ class TestTheEngine:
         finally:
             await engine.dispose()
 
-    async def test_a_connection_that_died_in_the_pool_is_replaced_before_it_is_lent(
+    async def test_after_one_that_died_in_the_pool_none_of_its_age_is_lent(
         self, settings: Settings, pg: Connection
     ) -> None:
         engine = open_engine(settings)
+        one = text("select pg_backend_pid()")
         try:
-            async with engine.connect() as connection:
-                pid = await connection.scalar(text("select pg_backend_pid()"))
-            await pg.execute("select pg_terminate_backend($1, 5000)", pid)
-            async with engine.connect() as connection:
-                assert await connection.scalar(text("select 1")) == 1
+            async with engine.connect() as first, engine.connect() as second:
+                pids = [await first.scalar(one), await second.scalar(one)]
+            await pg.execute("select pg_terminate_backend(pid, 5000) from unnest($1::int[]) pid", pids)
+            with pytest.raises(DatabaseAwayError), translated():
+                async with engine.connect() as connection:
+                    await connection.scalar(one)
+
+            async with engine.connect() as first, engine.connect() as second:
+                assert {await first.scalar(one), await second.scalar(one)}.isdisjoint(pids)
         finally:
             await engine.dispose()
 

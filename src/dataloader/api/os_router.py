@@ -96,14 +96,14 @@ async def _database(services: Services) -> DatabaseStatus:
         return DatabaseStatus(
             ok=False, reachable=False, schema_version=None, schema_needed=needed, latency_ms=None, problem=error.message
         )
-    fits = current == needed
+    fits = current is not None and current >= needed
     return DatabaseStatus(
         ok=fits,
         reachable=True,
         schema_version=current,
         schema_needed=needed,
         latency_ms=round((time.perf_counter() - started_s) * 1000, 2),
-        problem=None if fits else "The schema is of another version; run `dataloader migrate`",
+        problem=None if fits else "The schema is missing or older than this version; run `dataloader migrate`",
     )
 
 

@@ -17,6 +17,7 @@ from dataloader.cli.signals import Shutdown
 from dataloader.cli.supervision import run_until_stopped
 from dataloader.config import Settings
 from dataloader.context import AppContext, open_context
+from dataloader.telemetry.exposition import MetricsPort
 from dataloader.workers.manager import WorkerManager
 from dataloader.workers.pipelines.registry import Registry, load_all
 
@@ -86,11 +87,17 @@ def _front(
     if manager is not None:
         shutdown.on_hurry = manager.hand_over_now
     if not roles.api:
-        return [manager] if manager else []
+        return [*([manager] if manager else []), *_metrics_port(ctx)]
     app = create_app(ctx, registry=registry, worker_facts=manager.facts if manager else None)
     server = ApiServer(app, ctx.settings)
     announcement = Announcement(server, lambda port: _say_up(ctx, port, on_up))
     return [server, *components(app), announcement, *([After(server.started, manager)] if manager else [])]
+
+
+def _metrics_port(ctx: AppContext) -> list[Component]:
+    """Serve the metrics of a process without API where that is asked for."""
+    port = ctx.settings.dl_metrics_port
+    return [] if port is None else [MetricsPort(ctx.metrics, host=ctx.settings.host, port=port)]
 
 
 def _say_up(ctx: AppContext, port: int, on_up: Callable[[int], None] | None) -> None:
@@ -139,11 +146,15 @@ class Announcement:
 async def private_api() -> AsyncIterator[str]:
     """Serve the API on the embedded database for one command of this process; yields its address.
 
+    The screen belongs to the command: audit lines go to a file beside the data unless AUDIT_LOG_PATH names another.
+
     Raises:
         SchemaVersionError: The schema does not fit.
         EmbeddedServerError: The server does not start.
     """
     settings = configure(embedded=True, app_host="127.0.0.1", app_port=0, log_level="ERROR")
+    if settings.audit_log_path is None:
+        settings = settings.model_copy(update={"audit_log_path": settings.dl_data_dir})
     stop = asyncio.Event()
     async with embedded_server(settings), open_context(settings) as ctx:
         await await_database(ctx, migrating=False, stop=stop)

@@ -177,9 +177,7 @@ class Job(Base):
         ),
         # Only statements that also ask for a worker may use it: one that names jobs must never be planned over
         # everything that runs. And no column of the lease may stand in an index, or renewals are no longer HOT.
-        Index(
-            "dl_jobs_running_ix", "worker_id", postgresql_where=text("status = 'running' and worker_id is not null")
-        ),
+        Index("dl_jobs_running_ix", "worker_id", postgresql_where=text("status = 'running' and worker_id is not null")),
         Index("dl_jobs_finished_ix", "finished_at", postgresql_where=text("finished_at is not null")),
         {
             "postgresql_with": {

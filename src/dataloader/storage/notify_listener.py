@@ -94,7 +94,9 @@ class NotifyListener:
                 self.connected = False
 
     async def _listen(self, stop: asyncio.Event) -> None:
-        connection = await connect(self._settings, purpose="listener", dsn=self._dsn, command_timeout_s=self._patience_s)
+        connection = await connect(
+            self._settings, purpose="listener", dsn=self._dsn, command_timeout_s=self._patience_s
+        )
         try:
             self._lost.clear()
             connection.add_termination_listener(self._on_termination)

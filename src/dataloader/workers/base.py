@@ -20,14 +20,6 @@ BUSY_PAUSE_S = 0.01
 """First pause before a row that is locked by somebody else is tried again; it doubles."""
 
 
-BUSY_PAUSE_S = 0.01
-"""First pause before a row that is locked by somebody else is tried again; it doubles."""
-
-
-BUSY_PAUSE_S = 0.01
-"""First pause before a row that is locked by somebody else is tried again; it doubles."""
-
-
 class Fleet:
     """What the workers of a process share.
 
@@ -51,10 +43,6 @@ class Fleet:
     def start(self, run: Run) -> None:
         """Enter a run; one that was lost before is watched until it is known to be harmless."""
         self.runs.add(run)
-        if self.draining.is_set():
-            run.request_stop(StopReason.HAND_OVER)
-        if self.draining.is_set():
-            run.request_stop(StopReason.HAND_OVER)
         if self.draining.is_set():
             run.request_stop(StopReason.HAND_OVER)
         if run.job.losses:
@@ -206,4 +194,5 @@ class Worker:
             self._logger.warning("run was fenced, its result is dropped", **facts, reason=reason, run_s=run_s)
             return
         self._ctx.metrics.settled(run.job.queue, run.job.task, status, run_s)
+        self._ctx.loggers.metric.info("job run", **facts, status=status, run_s=run_s, rows=run.rows)
         self._logger.info("job settled", **facts, outcome=type(outcome).__name__.lower(), status=status, run_s=run_s)

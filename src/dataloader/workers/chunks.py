@@ -21,7 +21,8 @@ from dataloader.storage.db import Connection, translated
 from dataloader.storage.queries import run_name
 from dataloader.storage.repositories.presence import PresenceRepository
 from dataloader.storage.repositories.queue import QueueRepository
-from dataloader.workers.runs import Run, StopReason
+from dataloader.telemetry.metrics import Metrics
+from dataloader.workers.runs import FINAL_STAGE, Run, StopReason
 
 ROLLBACK_TIMEOUT_S = 5.0
 
@@ -34,6 +35,7 @@ class Resources:
     pool: asyncpg.Pool[asyncpg.Record]
     http: HttpClient
     queue: QueueRepository
+    metrics: Metrics
     presence: PresenceRepository
 
     @asynccontextmanager
@@ -131,6 +133,8 @@ class ChunkTransaction:
         Raises:
             LeaseLostError: The lease is gone; roll back.
         """
+        if self._run.pushed >= FINAL_STAGE:
+            raise LeaseLostError("this run was told to stop and did not; its chunk was rolled back")
         if self._progress:
             self._run.meter.update(self._progress)
         asked = await self._resources.queue.checkpoint(
@@ -169,6 +173,8 @@ async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTrans
             raise
         run.renewed_s = max(run.renewed_s, sent_s)
         run.progress_dirty = False
+        run.rows += chunk.rows
+        resources.metrics.rows_loaded(run.job.task, chunk.rows)
         run.advanced = run.advanced or chunk.saved_state is not None
 
 

@@ -15,13 +15,11 @@ from dataloader.storage.repositories.presence import Presence, PresenceRepositor
 from dataloader.storage.repositories.queue import QueueRepository
 from dataloader.storage.repositories.rows import Beat, Verdict
 from dataloader.workers.periodic import Patience
-from dataloader.workers.runs import Run, RunTable, StopReason
+from dataloader.workers.runs import FINAL_STAGE, Run, RunTable, StopReason
 
 PROGRESS_PERIOD_S = 1.0
 PRESENCE_BEATS = 3.0
 CLOSE_TIMEOUT_S = 3.0
-FINAL_STAGE = 2
-"""A run whose ladder has gone this far is renewed no more: its lease is left to expire."""
 
 
 class LeaseKeeper:

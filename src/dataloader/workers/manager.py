@@ -23,6 +23,7 @@ from dataloader.workers.base import Fleet, Worker
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.leases import LeaseKeeper
+from dataloader.workers.periodic import Patience
 from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.promoter import Promoter
 from dataloader.workers.reaper import Pruner, Reaper
@@ -89,7 +90,7 @@ class WorkerManager:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until told to stop; then drain, hand over what is left, and return."""
-        await self._publish()
+        await self._publish_patiently(stop)
         self._executor.open()
         self._leases.open()
         self._logger.info("workers started", queues={queue.queue: queue.concurrency for queue in self._queues})
@@ -111,8 +112,20 @@ class WorkerManager:
         yield Pruner(self._ctx, Control(self._ctx, purpose="pruner"))
         yield self._watchdog
 
+    async def _publish_patiently(self, stop: asyncio.Event) -> None:
+        """Publish the catalogue of tasks; the database may go away between the check at the start and here."""
+        patience = Patience(self._logger)
+        while not stop.is_set():
+            try:
+                await self._publish()
+            except Exception as error:  # noqa: BLE001 - a retry boundary: what does not pass is raised again
+                await wait_for(stop, patience.failed(error))
+            else:
+                patience.ok()
+                return
+
     async def _publish(self) -> None:
-        """Publish the catalogue of tasks; the start waits for the database before it comes here."""
+        """Publish it once, on a connection that is not kept."""
         entries = [
             TaskEntry(
                 spec.name,

@@ -15,6 +15,9 @@ OVERLAP_S = 2.0
 class Promoter(Periodic):
     """Promotes due jobs, keyed jobs that became due, and a few keys of a scan that goes round all of them.
 
+    The scan takes its time; every `DL_CLAIM_BACKOFF_SEC` it goes round at once, so that a key waits no longer than that
+    even when every notification is lost.
+
     Args:
         ctx: The process; its listener wakes this part when plain SQL added keyed jobs.
         control: Connection to work on.
@@ -27,6 +30,8 @@ class Promoter(Periodic):
         self._control = control
         self._looked_s: float | None = None
         self._cursor = ("", "")
+        self._round_s = time.monotonic()
+        self._backoff_s = ctx.settings.dl_claim_backoff_sec
         ctx.listener.subscribe("promote", self.wake.set)
 
     async def step(self) -> None:
@@ -35,5 +40,13 @@ class Promoter(Periodic):
         window_s = OVERLAP_S if self._looked_s is None else started_s - self._looked_s + OVERLAP_S
         await self._control.promote_due()
         await self._control.promote_keys_due(window_s=window_s)
-        self._cursor = await self._control.promote_keys_after(*self._cursor, KEYS_PER_SCAN)
+        await self._scan(started_s)
         self._looked_s = started_s
+
+    async def _scan(self, now_s: float) -> None:
+        self._cursor = await self._control.promote_keys_after(*self._cursor, KEYS_PER_SCAN)
+        if now_s - self._round_s >= self._backoff_s:
+            while any(self._cursor):
+                self._cursor = await self._control.promote_keys_after(*self._cursor, KEYS_PER_SCAN)
+        if not any(self._cursor):
+            self._round_s = now_s

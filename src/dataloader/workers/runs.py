@@ -12,6 +12,10 @@ from dataloader.domain.progress import Progress, ProgressMeter
 from dataloader.workers.pipelines.spec import TaskSpec
 
 
+FINAL_STAGE = 2
+"""A run whose ladder has gone this far is renewed no more, neither by heartbeat nor by chunk: its lease expires."""
+
+
 class StopReason(IntEnum):
     """Why a run is to end before its pipeline does; a higher one overrules a lower one."""
 
@@ -34,6 +38,7 @@ class Run:
         advanced: Whether this run has committed a checkpoint.
         pushed: How far the ladder that ends it has gone.
         ended: Whether its outcome has been taken; what comes later is dropped.
+        rows: Rows that its committed chunks have written.
     """
 
     __slots__ = (
@@ -44,6 +49,7 @@ class Run:
         "progress_dirty",
         "pushed",
         "renewed_s",
+        "rows",
         "spec",
         "started_s",
         "stop",
@@ -64,6 +70,7 @@ class Run:
         self.advanced = False
         self.pushed = 0
         self.ended = False
+        self.rows = 0
 
     @property
     def lease(self) -> Lease:

@@ -10,9 +10,9 @@ from dataloader.domain.jobs import Lease
 from dataloader.workers.base import Fleet
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
-from dataloader.workers.leases import FINAL_STAGE, LeaseKeeper
+from dataloader.workers.leases import LeaseKeeper
 from dataloader.workers.periodic import Periodic
-from dataloader.workers.runs import Run, StopReason
+from dataloader.workers.runs import FINAL_STAGE, Run, StopReason
 
 PERIOD_S = 0.1
 CANCEL_TIMEOUT_S = 2.0

@@ -46,9 +46,9 @@ async def pause_queue(queue: QueueName, fleet: Fleet, actor: Actor) -> QueueView
 @router.post(
     "/queues/{queue}/resume", tags=["queues"], summary="Resume a queue", responses=documented(404, 422, 500, 503)
 )
-async def resume_queue(queue: QueueName, fleet: Fleet) -> QueueView:
+async def resume_queue(queue: QueueName, fleet: Fleet, actor: Actor) -> QueueView:
     """Take jobs from a paused queue again."""
-    return await fleet.resume(queue)
+    return await fleet.resume(queue, actor=actor)
 
 
 @router.get("/workers", tags=["workers"], summary="List workers", responses=documented(500, 503))

@@ -26,6 +26,7 @@ class FleetService:
     """
 
     def __init__(self, ctx: AppContext, registry: Registry, *, database: Database, wakeups: WakeUps) -> None:
+        self._audit = ctx.loggers.audit
         self._registry = registry
         self._catalogue = CatalogueRepository(ctx.settings.pg_schema)
         self._database = database
@@ -64,10 +65,11 @@ class FleetService:
         await self._existing(queue)
         async with self._database.transaction() as connection:
             freed = await self._catalogue.pause(connection, queue, actor=actor)
+        self._audit.info("queue paused", queue=queue, actor=actor)
         await self._wakeups.send(keys=freed)
         return _queue_view(await self._existing(queue))
 
-    async def resume(self, queue: str) -> QueueView:
+    async def resume(self, queue: str, *, actor: str) -> QueueView:
         """Let workers claim from a queue again.
 
         Raises:
@@ -76,6 +78,7 @@ class FleetService:
         await self._existing(queue)
         async with self._database.transaction() as connection:
             waiting = await self._catalogue.resume(connection, queue)
+        self._audit.info("queue resumed", queue=queue, actor=actor)
         await self._wakeups.send(queues=[queue], keys=waiting)
         return _queue_view(await self._existing(queue))
 

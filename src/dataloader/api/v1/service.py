@@ -70,6 +70,7 @@ class JobService:
         waiter: JobWaiter,
         wakeups: WakeUps,
     ) -> None:
+        self._audit = ctx.loggers.audit
         self._lease_s = ctx.settings.dl_default_lease_ttl_sec
         self._intake = ctx.intake
         self._jobs = JobsRepository(ctx.settings.pg_schema)
@@ -91,6 +92,14 @@ class JobService:
         answer = await self._desk.enqueue(job, actor=actor)
         _refuse_conflicts([answer])
         await self._announce([job], [answer])
+        self._audit.info(
+            "job triggered",
+            job_id=str(answer.job_id),
+            task=job.task,
+            queue=job.queue,
+            created=answer.created,
+            actor=actor,
+        )
         return answer
 
     async def trigger_bulk(self, requests: Sequence[TriggerRequest], *, actor: str) -> BulkTriggered:
@@ -106,6 +115,7 @@ class JobService:
             answers = await self._intake.enqueue(connection, jobs, actor=actor)
             _refuse_conflicts(answers, bulk=True)
         await self._announce(jobs, answers)
+        self._audit.info("jobs triggered", count=len(jobs), created=sum(one.created for one in answers), actor=actor)
         return BulkTriggered(
             jobs=[BulkItem(job_id=one.job_id, status=one.status, created=one.created) for one in answers]
         )
@@ -145,6 +155,7 @@ class JobService:
             done = _found(job_id, await self._intake.cancel(connection, job_id, actor=actor))
         if done.before not in _CANCELABLE:
             raise _state_conflict(done, f"It is {done.before} and cannot be canceled any more")
+        self._audit.info("job cancel asked", job_id=str(job_id), before=done.before, actor=actor)
         if done.before == JobStatus.RUNNING:
             await self._wakeups.send(also=[f"cancel:{job_id}"])
         elif done.before != JobStatus.CANCELED:
@@ -162,6 +173,7 @@ class JobService:
             done = _found(job_id, await self._intake.retry(connection, job_id, from_start=from_start, actor=actor))
         if done.before not in RETRYABLE:
             raise _state_conflict(done, f"It is {done.before}; only failed, canceled and lost jobs can be retried")
+        self._audit.info("job retried", job_id=str(job_id), before=done.before, from_start=from_start, actor=actor)
         await self._wakeups.send(queues=() if done.keys else [done.queue], keys=done.keys)
         return await self._status(job_id)
 

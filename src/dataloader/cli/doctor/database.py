@@ -39,15 +39,22 @@ async def examine_database(report: Report, settings: Settings) -> None:
 async def _examine_server(report: Report, settings: Settings) -> None:
     row = await _ask(settings, questions.SERVER)
     where = f"PostgreSQL {row['version'].split()[0]}, database {row['database']}, role {row['role']}"
-    if not OLDEST_MAJOR <= row["major"] <= NEWEST_MAJOR:
-        note = report.fail if row["major"] < OLDEST_MAJOR else report.warn
-        note("database", where, f"Dataloader is made for PostgreSQL {OLDEST_MAJOR} to {NEWEST_MAJOR}")
-    elif row["standby"] or row["read_only"]:
+    judge_server(report, where, major=row["major"], writable=not (row["standby"] or row["read_only"]))
+    _judge_isolation(report, row["isolation"])
+    judge_connections(report, settings, limit=row["connections"], used=row["connected"])
+
+
+def judge_server(report: Report, where: str, *, major: int, writable: bool) -> None:
+    """Note whether the server is one that we can work with."""
+    made_for = f"Dataloader is made for PostgreSQL {OLDEST_MAJOR} to {NEWEST_MAJOR}"
+    if major < OLDEST_MAJOR:
+        report.fail("database", where, made_for)
+    elif not writable:
         report.fail("database", f"{where}: it cannot be written to", "point PG_HOST or DL_DB_DSN to the primary server")
+    elif major > NEWEST_MAJOR:
+        report.warn("database", where, made_for)
     else:
         report.ok("database", where)
-    _judge_isolation(report, row["isolation"])
-    _judge_connections(report, settings, limit=row["connections"], used=row["connected"])
 
 
 def _judge_isolation(report: Report, isolation: str) -> None:
@@ -61,7 +68,8 @@ def _judge_isolation(report: Report, isolation: str) -> None:
         )
 
 
-def _judge_connections(report: Report, settings: Settings, *, limit: int, used: int) -> None:
+def judge_connections(report: Report, settings: Settings, *, limit: int, used: int) -> None:
+    """Note whether the server has room for a process of ours."""
     wanted = settings.pg_pool_size + settings.pg_max_overflow + _OWN_CONNECTIONS
     detail = f"{used} of {limit} in use, a process takes up to {wanted}"
     if limit - used < wanted:
@@ -113,7 +121,11 @@ async def _examine_clock(report: Report, settings: Settings) -> None:
     row = await _ask(settings, questions.CLOCK)
     after = datetime.now(UTC)
     trip_s = (after - before).total_seconds()
-    skew_s = (row["clock_timestamp"] - before).total_seconds() - trip_s / 2
+    judge_clock(report, (row["clock_timestamp"] - before).total_seconds() - trip_s / 2, trip_s=trip_s)
+
+
+def judge_clock(report: Report, skew_s: float, *, trip_s: float) -> None:
+    """Note whether the database's clock is `skew_s` ahead, as far as a round trip of `trip_s` lets us know."""
     if abs(skew_s) > _SKEW_S + trip_s / 2:
         report.warn(
             "clock",
@@ -157,7 +169,11 @@ async def _examine_notifications(report: Report, settings: Settings) -> None:
     if dsn == "none":
         report.skip("notifications", f"DL_LISTEN_DSN=none: workers poll every {settings.dl_poll_sec:g} s")
         return
-    delay_s = await _notification_delay_s(settings, dsn)
+    judge_delay(report, settings, await _notification_delay_s(settings, dsn))
+
+
+def judge_delay(report: Report, settings: Settings, delay_s: float | None) -> None:
+    """Note whether notifications arrive; None is for never."""
     if delay_s is None:
         report.warn(
             "notifications",

@@ -17,14 +17,16 @@ with expired as materialized (
  lateral (select case when e.checkpoint_epoch > coalesce(e.loss_epoch, 0) then 1 else e.losses + 1 end as losses) c
 ), reaped as (
   update {schema}.dl_jobs j
-     set status = d.new_status, losses = d.new_losses, loss_epoch = j.epoch, attempt = greatest(j.attempt - 1, 0), lease_expires_at = null,
+     set status = d.new_status, losses = case when d.new_status = 'canceled' then j.losses else d.new_losses end, loss_epoch = j.epoch, attempt = greatest(j.attempt - 1, 0), lease_expires_at = null,
          available_at = case when d.new_status = 'queued' then clock_timestamp() else j.available_at end,
          ready = d.new_status = 'queued' and j.lock_key is null and j.partition_key is null,
          finished_at = case when d.new_status = 'queued' then null else clock_timestamp() end,
          blocks_partition = d.new_status = 'lost' and j.partition_key is not null
                             and exists (select from {schema}.dl_tasks t where t.task = j.task and t.on_partition_failure = 'block'),
-         error = jsonb_build_object('type', 'LeaseExpired', 'message',
-                   'the worker stopped renewing its lease; it was killed, frozen or cut off from the database')
+         error = case when d.new_status = 'canceled'
+                      then jsonb_build_object('type', 'LeaseExpired', 'message', 'the run was asked to stop and its lease expired before it did')
+                      else jsonb_build_object('type', 'LeaseExpired', 'message',
+                             'the worker stopped renewing its lease; it was killed, frozen or cut off from the database') end
     from decided d
    where j.job_id = d.job_id and j.status = 'running'
   returning j.job_id, j.epoch, j.status, j.attempt, j.losses, j.queue, j.task, j.lock_key, j.partition_key, j.ready,

@@ -107,7 +107,7 @@ class InlineExecutor:
             http = await stack.enter_async_context(HttpClient())
             schema, lease_s = self._ctx.settings.pg_schema, self._ctx.settings.dl_default_lease_ttl_sec
             queue = QueueRepository(schema, lease_s=lease_s)
-            resources = Resources(self._ctx.settings, pool, http, queue, PresenceRepository(schema))
+            resources = Resources(self._ctx.settings, pool, http, queue, self._ctx.metrics, PresenceRepository(schema))
             self._runner = Runner(resources, self._ctx.loggers)
             self._started.set()
             await self._closing.wait()

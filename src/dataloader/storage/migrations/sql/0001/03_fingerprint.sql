@@ -1,7 +1,7 @@
 create function {schema}.dl_fingerprint(item jsonb) returns bytea
 language sql immutable strict parallel safe
 return sha256(convert_to(
-  (select jsonb_object_agg(f.key, f.value) from jsonb_each(item) f where f.value <> 'null' and f.key <> 'idempotency_key')::text,
+  (select jsonb_object_agg(f.key, f.value) from jsonb_each('{"args": {}}' || item) f where f.value <> 'null' and f.key <> 'idempotency_key')::text,
   'UTF8'
 ))
 --;
