@@ -1,7 +1,7 @@
 """Runs tests on every PostgreSQL of this machine, and through PgBouncer: `python -m tests.matrix [pytest arguments]`.
 
-Each server is our own, in a temporary directory, and is reached by `DL_TEST_DSN`. PgBouncer stands before the newest one,
-in transaction mode with fewer connections than the tests have, so that statements really change places.
+Each server is our own, in a temporary directory, and is reached by `DL_TEST_DSN`. PgBouncer stands before the newest
+one, in transaction mode with fewer connections than the tests have, so that statements really change places.
 """
 
 from __future__ import annotations

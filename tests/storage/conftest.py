@@ -1,4 +1,4 @@
-"""One database for all tests of this directory, emptied before each: a clone per test would cost more than the tests."""
+"""One database for all tests of this directory, emptied before each: a clone per test costs more than the test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import asyncpg
 import pytest
 
+from dataloader.config import Settings
 from dataloader.storage.models import Base
 from tests.conftest import _connect, _database, _execute, _settings
 
@@ -18,7 +19,8 @@ declare
 begin
   perform pg_terminate_backend(a.pid) from pg_stat_activity a
     where a.datname = current_database() and a.pid <> pg_backend_pid() and a.backend_type = 'client backend';
-  for name in select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'public' and tablename !~ '^dl_' loop
+  for name in select format('%I.%I', schemaname, tablename) from pg_tables
+               where schemaname = 'public' and tablename !~ '^dl_' loop
     execute 'drop table ' || name || ' cascade';
   end loop;
   for name in select quote_ident(nspname) from pg_namespace where nspname !~ '^pg_|^public$|^information_schema$' loop
@@ -50,6 +52,12 @@ def fresh_database(server: dict[str, object]) -> Iterator[str]:
     """Name of a database without a schema."""
     with _database(server, "create database {}") as name:
         yield name
+
+
+@pytest.fixture
+def direct(server: dict[str, object], database: str) -> Settings:
+    """Settings for this test's database without a pooler, which would answer in the server's stead."""
+    return _settings(server, database)
 
 
 @pytest.fixture

@@ -57,7 +57,13 @@ async def promote(pg: Connection, locks: str = "", partitions: str = "") -> None
 
 
 async def claim(
-    pg: Connection, limit: int = 100, *, queue: str = "q", tasks: str = "t", idle: bool = False, worker_id: UUID = WORKER
+    pg: Connection,
+    limit: int = 100,
+    *,
+    queue: str = "q",
+    tasks: str = "t",
+    idle: bool = False,
+    worker_id: UUID = WORKER,
 ) -> list[ClaimedJob]:
     """Claim jobs; the process is busy unless `idle`."""
     return await QUEUE.claim(pg, queue=queue, tasks=tasks.split(), limit=limit, worker_id=worker_id, idle=idle)
@@ -139,7 +145,11 @@ async def publish(pg: Connection, task: str = "t", *, policy: str = "skip", **op
 
 async def pause(pg: Connection, queue: str) -> None:
     """Pause a queue."""
-    await pg.execute("insert into dl_queues (queue, paused_at) values ($1, now()) on conflict (queue) do update set paused_at = now()", queue)
+    await pg.execute(
+        "insert into dl_queues (queue, paused_at) values ($1, now())"
+        " on conflict (queue) do update set paused_at = now()",
+        queue,
+    )
 
 
 async def resume(pg: Connection, queue: str) -> None:

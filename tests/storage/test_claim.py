@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -101,7 +101,9 @@ async def test_a_paused_queue_is_not_claimed_from_until_it_is_resumed(pg: Connec
 
 
 async def test_a_job_that_waits_for_its_time_or_its_turn_is_not_claimed(pg: Connection) -> None:
-    await enqueue(pg, job(lock_key="l"), job(partition_key="p"), job(available_at=datetime.now(UTC) + timedelta(days=1)))
+    await enqueue(
+        pg, job(lock_key="l"), job(partition_key="p"), job(available_at=datetime.now(UTC) + timedelta(days=1))
+    )
 
     assert await claim(pg) == []
 
@@ -122,7 +124,9 @@ async def test_a_plan_that_repeats_the_subquery_claims_no_more(pg: Connection, i
     assert [len(await claim(pg, 7, idle=idle)) for _ in range(20)] == [7] * 20
 
 
-async def test_what_another_session_has_locked_is_passed_over_and_not_waited_for(pg: Connection, other: Connection) -> None:
+async def test_what_another_session_has_locked_is_passed_over_and_not_waited_for(
+    pg: Connection, other: Connection
+) -> None:
     first, second, third = await enqueue(pg, job(), job(), job())
     transaction = other.transaction()
     await transaction.start()
@@ -140,8 +144,8 @@ async def test_many_claimers_never_get_the_same_job(pg: Connection, connect_more
     sessions = [await connect_more() for _ in range(8)]
     ids = await enqueue(pg, *[job() for _ in range(600)])
 
-    async def drain(session: Connection, limit: int) -> list[object]:
-        mine: list[object] = []
+    async def drain(session: Connection, limit: int) -> list[UUID]:
+        mine: list[UUID] = []
         while claimed := await claim(session, limit, worker_id=uuid4()):
             mine += [one.lease.job_id for one in claimed]
         return mine
@@ -158,38 +162,38 @@ class TestAJobThatWasLostBefore:
     """It runs alone where it can, so that what killed its worker takes no others with it."""
 
     @pytest.fixture
-    async def suspect(self, pg: Connection) -> object:
+    async def suspect(self, pg: Connection) -> UUID:
         lease = await running(pg)
         await expire(pg, lease.job_id)
         await reap(pg)
         return lease.job_id
 
-    async def test_an_idle_process_takes_it_alone(self, pg: Connection, suspect: object) -> None:
-        await put(pg, suspect, priority=1)  # type: ignore[arg-type]
+    async def test_an_idle_process_takes_it_alone(self, pg: Connection, suspect: UUID) -> None:
+        await put(pg, suspect, priority=1)
         await enqueue(pg, job(), job())
 
         assert [one.lease.job_id for one in await claim(pg, idle=True)] == [suspect]
 
     async def test_an_idle_process_takes_others_without_it_when_they_come_first(
-        self, pg: Connection, suspect: object
+        self, pg: Connection, suspect: UUID
     ) -> None:
         ids = await enqueue(pg, job(priority=1), job(priority=1))
 
         assert [one.lease.job_id for one in await claim(pg, idle=True)] == ids
 
-    async def test_a_busy_process_leaves_it_to_an_idle_one(self, pg: Connection, suspect: object) -> None:
+    async def test_a_busy_process_leaves_it_to_an_idle_one(self, pg: Connection, suspect: UUID) -> None:
         assert await claim(pg) == []
         assert [one.lease.job_id for one in await claim(pg, idle=True)] == [suspect]
 
     async def test_a_busy_process_takes_it_once_it_has_waited_for_a_whole_lease(
-        self, pg: Connection, suspect: object
+        self, pg: Connection, suspect: UUID
     ) -> None:
-        await put(pg, suspect, available_at=datetime.now(UTC) - timedelta(seconds=LEASE_S + 1))  # type: ignore[arg-type]
+        await put(pg, suspect, available_at=datetime.now(UTC) - timedelta(seconds=LEASE_S + 1))
         (beside,) = await enqueue(pg, job())
 
         assert [one.lease.job_id for one in await claim(pg)] == [suspect, beside]
 
-    async def test_it_tells_its_losses_to_the_claimer(self, pg: Connection, suspect: object) -> None:
+    async def test_it_tells_its_losses_to_the_claimer(self, pg: Connection, suspect: UUID) -> None:
         (claimed,) = await claim(pg, idle=True)
 
         assert (claimed.losses, claimed.attempt, claimed.lease.epoch) == (1, 1, 2)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -16,12 +17,28 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from dataloader.config import Settings, load_settings
 from dataloader.exceptions import DatabaseAwayError, InvalidError, SettingsError
 from dataloader.storage.db import Connection, PinnedConnection, connect, is_away, is_passing, open_engine, translated
+from tests.conftest import _settings
 from tests.storage.proxy import proxied
 from tests.storage.scene import until
 
-AWAY = "08000 08001 08003 08004 08006 08007 08P01 53100 53300 57P01 57P02 57P03 57P05 25006".split()
-PASSING = "40001 40P01 55P03 57014 53200 0A000".split()
-NEITHER = "22P02 23505 23514 25P02 25P03 42601 42P01 42501 57P04 58030 XX000 XX001".split()
+AWAY = [
+    "08000",
+    "08001",
+    "08003",
+    "08004",
+    "08006",
+    "08007",
+    "08P01",
+    "53100",
+    "53300",
+    "57P01",
+    "57P02",
+    "57P03",
+    "57P05",
+    "25006",
+]
+PASSING = ["40001", "40P01", "55P03", "57014", "53200", "0A000"]
+NEITHER = ["22P02", "23505", "23514", "25P02", "25P03", "42601", "42P01", "42501", "57P04", "58030", "XX000", "XX001"]
 
 _ROUTINE = {"0A000": "RevalidateCachedQuery"}  # by which the driver tells a stale plan from other features
 
@@ -117,18 +134,17 @@ class TestConnecting:
             with pytest.raises(DatabaseAwayError):
                 await connect(load_settings(_env_file=None, **where), purpose="test")
 
-    async def test_a_missing_database_is_named(self, settings: Settings) -> None:
-        if settings.dl_db_dsn:
-            settings = settings.model_copy(update={"dl_db_dsn": None, **_place(settings)})
-
-        with pytest.raises((SettingsError, DatabaseAwayError), match="nowhere"):
-            await connect(settings.model_copy(update={"pg_database": "nowhere"}), purpose="test")
+    async def test_a_missing_database_is_named(self, server: dict[str, object]) -> None:
+        with pytest.raises(SettingsError, match="nowhere"):
+            await connect(_settings(server, "nowhere"), purpose="test")
 
     async def test_the_purpose_shows_on_the_server(self, settings: Settings, pg: Connection) -> None:
         connection = await connect(settings, purpose="some part")
         try:
             await connection.fetchval("select 1")
-            shown = await pg.fetchval("select count(*) from pg_stat_activity where application_name = 'dataloader some part'")
+            shown = await pg.fetchval(
+                "select count(*) from pg_stat_activity where application_name = 'dataloader some part'"
+            )
             assert shown == 1
         finally:
             connection.terminate()
@@ -136,8 +152,6 @@ class TestConnecting:
 
 def _place(settings: Settings) -> dict[str, object]:
     """Return the parts of a DSN as settings."""
-    from urllib.parse import parse_qs, urlsplit  # noqa: PLC0415
-
     assert settings.dl_db_dsn is not None
     parts = urlsplit(settings.dl_db_dsn.get_secret_value())
     query = parse_qs(parts.query)
@@ -180,19 +194,25 @@ class TestPinned:
         assert pinned.generation == 1
 
     async def test_an_error_inside_a_transaction_drops_it(self, pinned: PinnedConnection) -> None:
-        with pytest.raises(asyncpg.DivisionByZeroError):
+        async def fail() -> None:
             async with pinned.use() as connection:
                 await connection.execute("begin")
                 await connection.execute("select 1 / 0")
+
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await fail()
 
         assert await ask(pinned, "select 1") == 1
         assert pinned.generation == 2
 
     async def test_an_error_of_the_callers_own_drops_it(self, pinned: PinnedConnection) -> None:
-        with pytest.raises(ValueError, match="mine"):
+        async def fail() -> None:
             async with pinned.use() as connection:
                 await connection.fetchval("select 1")
                 raise ValueError("mine")
+
+        with pytest.raises(ValueError, match="mine"):
+            await fail()
 
         assert await ask(pinned, "select 1") == 1
         assert pinned.generation == 2
@@ -260,7 +280,9 @@ class TestPinned:
         async with asyncio.TaskGroup() as group:
             sleeper = group.create_task(_outcome(ask(pinned, "select pg_sleep(60)")))
             await until(lambda: pg.fetchval("select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"))
-            await pg.execute("select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(60)'")
+            await pg.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(60)'"
+            )
 
         assert sleeper.result() == "DatabaseAwayError"
         assert await ask(pinned, "select pg_backend_pid()") != pid
@@ -282,7 +304,7 @@ class TestPinned:
     async def test_closing_does_not_wait_for_a_server_that_has_gone_silent(
         self, server: dict[str, object], make_settings: Callable[..., Settings], database: str
     ) -> None:
-        async with proxied(direct(server)) as proxy:
+        async with proxied(server_place(server)) as proxy:
             pinned = PinnedConnection(make_settings(dl_db_dsn=proxy.dsn(database)), purpose="test")
             await ask(pinned, "select 1")
             proxy.silence()
@@ -293,7 +315,7 @@ class TestPinned:
     async def test_a_server_that_goes_silent_in_the_middle_counts_as_away(
         self, server: dict[str, object], make_settings: Callable[..., Settings], database: str
     ) -> None:
-        async with proxied(direct(server)) as proxy:
+        async with proxied(server_place(server)) as proxy:
             pinned = PinnedConnection(make_settings(dl_db_dsn=proxy.dsn(database)), purpose="test")
             await ask(pinned, "select 1")
             proxy.silence()
@@ -306,7 +328,7 @@ class TestPinned:
             await pinned.close()
 
 
-def direct(server: dict[str, object]) -> Settings:
+def server_place(server: dict[str, object]) -> Settings:
     """Return where the server itself takes connections."""
     settings = load_settings(_env_file=None, **server)
     return settings.model_copy(update=_place(settings)) if settings.dl_db_dsn else settings
@@ -336,9 +358,9 @@ class TestTheEngine:
             await engine.dispose()
 
     async def test_after_one_that_died_in_the_pool_none_of_its_age_is_lent(
-        self, settings: Settings, pg: Connection
+        self, direct: Settings, pg: Connection
     ) -> None:
-        engine = open_engine(settings)
+        engine = open_engine(direct)
         one = text("select pg_backend_pid()")
         try:
             async with engine.connect() as first, engine.connect() as second:
@@ -356,10 +378,10 @@ class TestTheEngine:
     async def test_a_connection_that_dies_in_use_counts_as_away(self, settings: Settings, pg: Connection) -> None:
         engine = open_engine(settings)
         try:
-            with pytest.raises(DatabaseAwayError), translated():
-                async with engine.connect() as connection:
-                    pid = await connection.scalar(text("select pg_backend_pid()"))
-                    await pg.execute("select pg_terminate_backend($1, 5000)", pid)
+            async with engine.connect() as connection:
+                pid = await connection.scalar(text("select pg_backend_pid()"))
+                await pg.execute("select pg_terminate_backend($1, 5000)", pid)
+                with pytest.raises(DatabaseAwayError), translated():
                     await connection.scalar(text("select 1"))
         finally:
             await engine.dispose()

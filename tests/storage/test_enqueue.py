@@ -203,7 +203,7 @@ async def test_the_key_of_a_job_that_was_deleted_by_hand_answers_lost(pg: Connec
         {"available_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))},
         {"available_at": datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=2)))},
     ],
-    ids=lambda fields: "-".join(fields),
+    ids="-".join,
 )
 async def test_a_bad_value_is_refused_and_nothing_of_the_batch_is_kept(pg: Connection, fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidError):

@@ -13,7 +13,9 @@ from tests.storage.conftest import Connect
 from tests.storage.scene import INTAKE, RECOVERY, answers, blocked, enqueue, job
 
 
-async def test_the_loser_of_a_race_gets_the_winners_job(pg: Connection, other: Connection, connect_more: Connect) -> None:
+async def test_the_loser_of_a_race_gets_the_winners_job(
+    pg: Connection, other: Connection, connect_more: Connect
+) -> None:
     third = await connect_more()
     request = job(idempotency_key="k")
     transaction = other.transaction()
@@ -64,7 +66,9 @@ async def test_another_request_under_the_key_learns_of_the_conflict_after_the_ra
     assert beside.created
 
 
-async def test_a_transaction_that_stays_open_does_not_hold_up_others_for_ever(pg: Connection, other: Connection) -> None:
+async def test_a_transaction_that_stays_open_does_not_hold_up_others_for_ever(
+    pg: Connection, other: Connection
+) -> None:
     transaction = other.transaction()
     await transaction.start()
     await answers(other, job(idempotency_key="k"))

@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from dataloader.domain.jobs import Keys
 from dataloader.storage.db import Connection
 from tests.storage.scene import PROMOTION, answers, claim, job, kinds, look, promote
 
@@ -15,7 +16,7 @@ async def test_the_function_enqueues_with_everything_a_request_may_have(pg: Conn
     job_id = await pg.fetchval(
         "select dl_enqueue('q', 't', '{\"a\": 1}', idempotency_key => 'k', lock_key => 'l', partition_key => 'p',"
         " priority => 5, available_at => '2020-01-01T00:00Z', max_attempts => 2, max_losses => 4, timeout_s => 1.5,"
-        " stall_timeout_s => 2.5, labels => '{\"x\": \"y\"}')"
+        ' stall_timeout_s => 2.5, labels => \'{"x": "y"}\')'
     )
 
     assert await look(pg, job_id, "args lock_key partition_key priority max_attempts max_losses labels") == (
@@ -138,7 +139,7 @@ async def test_a_bare_insert_with_keys_is_found_by_the_sweep(pg: Connection) -> 
     await pg.execute("insert into dl_jobs (queue, task, lock_key, partition_key) values ('q', 't', 'l', 'p')")
 
     keys = await PROMOTION.keys_due(pg, window_s=10)
-    assert (keys.locks, keys.partitions) == ({"l"}, {"p"})
+    assert keys == Keys(frozenset("l"), frozenset("p"))
     assert await PROMOTION.promote(pg, keys) == {"q": 1}
     assert len(await claim(pg)) == 1
 

@@ -19,7 +19,7 @@ from dataloader.storage.notify_listener import ANYTHING, NotifyListener
 from tests.conftest import _settings, direct_dsn
 from tests.storage.proxy import proxied
 from tests.storage.scene import until
-from tests.storage.test_connections import direct
+from tests.storage.test_connections import server_place
 
 SILENT = Loggers.silent().app
 
@@ -65,8 +65,8 @@ async def is_connected(listener: NotifyListener) -> None:
 async def listening(pg: Connection) -> int | None:
     """Return the server process of the listener."""
     pid: int | None = await pg.fetchval(
-        "select pid from pg_stat_activity where application_name = 'dataloader listener' and datname = current_database()"
-        " and query like 'LISTEN%'"
+        "select pid from pg_stat_activity where application_name = 'dataloader listener'"
+        " and datname = current_database() and query like 'LISTEN%'"
     )
     return pid
 
@@ -135,7 +135,7 @@ class TestListener:
     async def test_a_connection_that_goes_silent_is_found_by_the_probe(
         self, server: dict[str, object], make_settings: Callable[..., Settings], database: str, pg: Connection
     ) -> None:
-        async with proxied(direct(server)) as proxy:
+        async with proxied(server_place(server)) as proxy:
             settings = make_settings(dl_listen_dsn=proxy.dsn(database))
             listener = NotifyListener(settings, SILENT, probe_s=0.05, patience_s=0.2)
             heard = Heard(listener, "queue")
@@ -157,7 +157,7 @@ class TestListener:
         self, server: dict[str, object], make_settings: Callable[..., Settings], database: str
     ) -> None:
         logger, told = captured()
-        async with proxied(direct(server)) as proxy:
+        async with proxied(server_place(server)) as proxy:
             await proxy.close()
             listener = NotifyListener(make_settings(dl_listen_dsn=proxy.dsn(database)), logger)
             heard = Heard(listener, "queue")
@@ -177,7 +177,7 @@ class TestListener:
     async def test_it_stops_while_it_waits_for_the_server(
         self, server: dict[str, object], make_settings: Callable[..., Settings], database: str
     ) -> None:
-        async with proxied(direct(server)) as proxy:
+        async with proxied(server_place(server)) as proxy:
             await proxy.close()
             listener = NotifyListener(make_settings(dl_listen_dsn=proxy.dsn(database)), SILENT)
             async with asyncio.timeout(5), running(listener):
@@ -266,7 +266,7 @@ class TestNotifier:
         self, server: dict[str, object], make_settings: Callable[..., Settings], database: str, heard: list[str]
     ) -> None:
         logger, told = captured()
-        async with proxied(direct(server)) as proxy:
+        async with proxied(server_place(server)) as proxy:
             await proxy.close()
             settings = make_settings(dl_db_dsn=proxy.dsn(database))
             notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda _: None, logger=logger)

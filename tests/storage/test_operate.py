@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dataloader.domain.jobs import JobStatus
+from dataloader.domain.jobs import JobStatus, Keys
 from dataloader.domain.outcomes import SettleKind
 from dataloader.exceptions import UnavailableError
 from dataloader.storage.db import Connection
@@ -52,12 +52,12 @@ async def bring_to(pg: Connection, status: JobStatus, **fields: object) -> UUID:
 
 async def cancel(pg: Connection, job_id: UUID) -> str | None:
     answer = await INTAKE.cancel(pg, job_id, actor="me")
-    return answer and answer.before
+    return None if answer is None else answer.before
 
 
 async def retry(pg: Connection, job_id: UUID, *, from_start: bool = False) -> str | None:
     answer = await INTAKE.retry(pg, job_id, from_start=from_start, actor="me")
-    return answer and answer.before
+    return None if answer is None else answer.before
 
 
 class TestCancel:
@@ -100,7 +100,7 @@ class TestCancel:
         answer = await INTAKE.cancel(pg, job_id, actor=None)
 
         assert answer is not None
-        assert (answer.job_id, answer.queue, answer.keys.locks, answer.keys.partitions) == (job_id, "q", {"l"}, {"p"})
+        assert (answer.job_id, answer.queue, answer.keys) == (job_id, "q", Keys(frozenset("l"), frozenset("p")))
 
     async def test_a_failed_head_in_the_way_of_its_partition_is_cleared_away(self, pg: Connection) -> None:
         await publish(pg, "t", policy="block")
@@ -181,7 +181,7 @@ class TestRetry:
         answer = await INTAKE.retry(pg, job_id, from_start=False, actor=None)
 
         assert answer is not None
-        assert (answer.keys.locks, answer.keys.partitions) == ({"l"}, {"p"})
+        assert answer.keys == Keys(frozenset("l"), frozenset("p"))
         assert (await row(pg, job_id))["ready"] is False
 
     async def test_a_blocking_head_goes_back_to_the_head_of_its_partition(self, pg: Connection) -> None:
@@ -241,7 +241,9 @@ class TestRaces:
         assert late.result() == ("running" if committed else "queued")
         assert await look(pg, job_id, "status cancel_requested") == ("running" if committed else "canceled", True)
 
-    async def test_a_cancel_that_waited_for_a_retry_finds_the_job_queued(self, pg: Connection, other: Connection) -> None:
+    async def test_a_cancel_that_waited_for_a_retry_finds_the_job_queued(
+        self, pg: Connection, other: Connection
+    ) -> None:
         job_id = await bring_to(pg, S.FAILED)
         transaction = other.transaction()
         await transaction.start()
@@ -256,7 +258,9 @@ class TestRaces:
         assert await look(pg, job_id, "status") == ("canceled",)
         assert (await kinds(pg, job_id))[-2:] == ["retried", "canceled"]
 
-    async def test_a_retry_that_waited_for_a_cancel_queues_the_job_again(self, pg: Connection, other: Connection) -> None:
+    async def test_a_retry_that_waited_for_a_cancel_queues_the_job_again(
+        self, pg: Connection, other: Connection
+    ) -> None:
         job_id = await bring_to(pg, S.QUEUED)
         transaction = other.transaction()
         await transaction.start()

@@ -25,19 +25,24 @@ alter table dl_jobs set (autovacuum_enabled = off);
 -- Finished, delayed, behind one busy key, behind many keys, in partitions, ready, running.
 insert into dl_jobs (queue, task, status, attempt, epoch, finished_at, worker_id)
   select 'q', 't', 'succeeded', 1, 1, now() - make_interval(secs => n), '{WORKER}' from generate_series(1, 60000) n;
-insert into dl_jobs (queue, task, available_at) select 'q', 't', now() + make_interval(secs => 3600 + n) from generate_series(1, 15000) n;
+insert into dl_jobs (queue, task, available_at)
+  select 'q', 't', now() + make_interval(secs => 3600 + n) from generate_series(1, 15000) n;
 insert into dl_jobs (queue, task, lock_key) select 'q', 't', 'busy' from generate_series(1, 10000) n;
 insert into dl_jobs (queue, task, lock_key, available_at)
   select 'q', 't', 'k' || n % 200, now() - interval '1 hour' from generate_series(1, 4000) n;
 insert into dl_jobs (queue, task, partition_key, available_at)
   select 'q', 't', 'p' || n % 200, now() - interval '1 hour' from generate_series(1, 4000) n;
-insert into dl_jobs (queue, task, ready, priority) select 'q' || n % 2, 't', true, n % 10 from generate_series(1, 6000) n;
-insert into dl_jobs (queue, task, available_at) select 'due', 't', now() - interval '1 second' from generate_series(1, {DUE}) n;
+insert into dl_jobs (queue, task, ready, priority)
+  select 'q' || n % 2, 't', true, n % 10 from generate_series(1, 6000) n;
+insert into dl_jobs (queue, task, available_at)
+  select 'due', 't', now() - interval '1 second' from generate_series(1, {DUE}) n;
 insert into dl_jobs (queue, task, status, epoch, attempt, worker_id, started_at, lease_expires_at)
-  select 'q', 't', 'running', 1, 1, '{WORKER}', now(), now() + make_interval(secs => n - {EXPIRED}) from generate_series(1, {RUNNING}) n;
+  select 'q', 't', 'running', 1, 1, '{WORKER}', now(), now() + make_interval(secs => n - {EXPIRED})
+    from generate_series(1, {RUNNING}) n;
 insert into dl_job_events (job_id, kind, status, epoch, attempt) select job_id, 'created', 'queued', 0, 0 from dl_jobs;
 insert into dl_idempotency (scope, key, fingerprint, job_id, created_at, final_status)
-  select 'default', 'k' || n, '', gen_random_uuid(), now() - make_interval(hours => 1 + n / 10), case when n % 2 = 0 then 'failed' end
+  select 'default', 'k' || n, '', gen_random_uuid(), now() - make_interval(hours => 1 + n / 10),
+         case when n % 2 = 0 then 'failed' end
     from generate_series(1, 10000) n;
 """
 
@@ -88,12 +93,26 @@ async def plan_of(pg: Connection, sql: str, values: str) -> list[dict[str, Any]]
 def rows_read(plan: list[dict[str, Any]], table: str = "dl_jobs") -> float:
     """Return how many rows of a table a plan looked at."""
     scans = [node for node in plan if node.get("Relation Name") == table and "Scan" in node["Node Type"]]
-    return sum(
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0))
-        * node["Actual Loops"]
-        for node in scans
-    )
+    removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    per_loop: list[float] = [node["Actual Rows"] + sum(node.get(name, 0) for name in removed) for node in scans]
+    return float(sum(rows * node["Actual Loops"] for rows, node in zip(per_loop, scans, strict=True)))
 
+
+def fifty(value: str) -> str:
+    """Return an array of fifty equal values in SQL."""
+    return f"array_fill({value}, array[50])"
+
+
+_ENDS = (
+    "1",
+    "'succeeded'::text",
+    "0::float8",
+    "null::jsonb",
+    "null::jsonb",
+    "null::jsonb",
+    "false",
+    "'{}'::jsonb",
+)
 
 CASES: dict[str, tuple[str, int]] = {
     "claim": (f"'q1', '{{t}}', 50, '{WORKER}', 60, false, 60", 2 * 50),
@@ -103,13 +122,8 @@ CASES: dict[str, tuple[str, int]] = {
     "partition_keys_after": ("'', 100", 101),
     "reap": ("500, 0, 'reaper', clock_timestamp()", RUNNING + 2 * EXPIRED),
     "reconcile": (f"'{WORKER}', '{{}}', '{{}}', 3600", RUNNING),
-    "heartbeat": ("$held, array_fill(1, array[50]), array_fill(null::jsonb, array[50]), 60", 3 * 50),
-    "settle": (
-        "$held, array_fill(1, array[50]), array_fill('succeeded'::text, array[50]), array_fill(0::float8, array[50]),"
-        " array_fill(null::jsonb, array[50]), array_fill(null::jsonb, array[50]), array_fill(null::jsonb, array[50]),"
-        " array_fill(false, array[50]), array_fill('{}'::jsonb, array[50]), 'actor'",
-        3 * 50,
-    ),
+    "heartbeat": (f"$held, {fifty('1')}, {fifty('null::jsonb')}, 60", 3 * 50),
+    "settle": (f"$held, {', '.join(map(fifty, _ENDS))}, 'actor'", 3 * 50),
     "checkpoint": ("$one, 1, '{}', null, 60", 3),
     "fate": ("$held", 50),
     "prune_jobs": ("0.5, 100", 2 * 100),
@@ -124,9 +138,7 @@ async def with_jobs(pg: Connection, values: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_hot_statement_goes_by_index_and_reads_a_bounded_number_of_rows(
-    big: Connection, name: str
-) -> None:
+async def test_a_hot_statement_goes_by_index_and_reads_a_bounded_number_of_rows(big: Connection, name: str) -> None:
     values, limit = CASES[name]
 
     plan = await plan_of(big, getattr(SQL, name), await with_jobs(big, values))
@@ -160,9 +172,7 @@ async def test_keys_are_pruned_without_looking_at_those_whose_jobs_live(big: Con
 
 async def _scans(pg: Connection) -> tuple[int, int]:
     """Return how often jobs were read from end to end in this transaction, and how many were fetched by index."""
-    row = await pg.fetchrow(
-        "select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relname = 'dl_jobs'"
-    )
+    row = await pg.fetchrow("select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relname = 'dl_jobs'")
     assert row is not None
     return row["seq_scan"] or 0, row["idx_tup_fetch"] or 0
 

@@ -43,7 +43,11 @@ async def test_a_task_is_published_once_and_updated_where_it_changed(pg: Connect
     before = {row["task"]: row for row in await pg.fetch("select xmin, * from dl_tasks")}
 
     await PRESENCE.publish(
-        pg, [TaskEntry("b", "q", "changed", {"type": "object"}, {}, "block"), TaskEntry("a", None, "doc", None, {"max_attempts": 3}, "skip")]
+        pg,
+        [
+            TaskEntry("b", "q", "changed", {"type": "object"}, {}, "block"),
+            TaskEntry("a", None, "doc", None, {"max_attempts": 3}, "skip"),
+        ],
     )
 
     after = {row["task"]: row for row in await pg.fetch("select xmin, * from dl_tasks")}

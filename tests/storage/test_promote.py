@@ -205,7 +205,9 @@ class TestPartitions:
 
         assert await ready(pg) == []
 
-    async def test_an_earlier_job_that_is_retried_waits_for_the_running_one_and_comes_next(self, pg: Connection) -> None:
+    async def test_an_earlier_job_that_is_retried_waits_for_the_running_one_and_comes_next(
+        self, pg: Connection
+    ) -> None:
         first, _, third = await enqueue(pg, *[job(partition_key="p") for _ in range(3)])
         await promote(pg, partitions="p")
         (claimed,) = await claim(pg)
@@ -382,7 +384,9 @@ class TestConcurrency:
 
         assert await ready(pg) == []
 
-    @pytest.mark.parametrize("keys", [{"lock_key": "k"}, {"partition_key": "k"}, {"lock_key": "k", "partition_key": "k"}])
+    @pytest.mark.parametrize(
+        "keys", [{"lock_key": "k"}, {"partition_key": "k"}, {"lock_key": "k", "partition_key": "k"}]
+    )
     async def test_the_second_of_two_promotes_of_a_key_sees_what_the_first_has_done(
         self, pg: Connection, other: Connection, keys: dict[str, str]
     ) -> None:
@@ -414,7 +418,9 @@ class TestConcurrency:
         await promote(pg, "l")
         assert await ready(pg) == [second]
 
-    async def test_a_candidate_that_is_canceled_meanwhile_is_passed_over(self, pg: Connection, other: Connection) -> None:
+    async def test_a_candidate_that_is_canceled_meanwhile_is_passed_over(
+        self, pg: Connection, other: Connection
+    ) -> None:
         first, second = await enqueue(pg, job(lock_key="l"), job(lock_key="l"))
         transaction = other.transaction()
         await transaction.start()
@@ -478,7 +484,9 @@ class TestConcurrency:
 
         assert await pg.fetchval("select count(*) from dl_jobs where status = 'succeeded'") == 2 * len(jobs)
         here = "(select oid from pg_database where datname = current_database())"
-        assert await pg.fetchval(f"select count(*) from pg_locks where locktype = 'advisory' and database = {here}") == 0
+        assert (
+            await pg.fetchval(f"select count(*) from pg_locks where locktype = 'advisory' and database = {here}") == 0
+        )
 
 
 async def everyone(work: Any) -> list[Any]:

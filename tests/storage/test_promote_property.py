@@ -40,7 +40,8 @@ _TURNS = """
 select 'lock ' || lock_key as what, count(*) from dl_jobs where lock_key is not null and (ready or status = 'running')
  group by lock_key having count(*) > 1
 union all
-select 'partition ' || partition_key, count(*) from dl_jobs where partition_key is not null and (ready or status = 'running')
+select 'partition ' || partition_key, count(*) from dl_jobs
+ where partition_key is not null and (ready or status = 'running')
  group by partition_key having count(*) > 1
 """
 

@@ -22,7 +22,9 @@ async def finished(pg: Connection, *, days_ago: float, **fields: object) -> UUID
 
 async def age(pg: Connection, job_id: UUID, days: float) -> None:
     """Make a job and its key look older than they are."""
-    await pg.execute("update dl_jobs set finished_at = now() - $2::float8 * interval '1 day' where job_id = $1", job_id, days)
+    await pg.execute(
+        "update dl_jobs set finished_at = now() - $2::float8 * interval '1 day' where job_id = $1", job_id, days
+    )
     await pg.execute(
         "update dl_idempotency set created_at = now() - $2::float8 * interval '1 day' where job_id = $1", job_id, days
     )

@@ -11,9 +11,7 @@ import pytest
 from dataloader.storage.db import Connection
 from dataloader.storage.queries import Queries, channel, in_schema, load_queries, run_name
 
-FILES = sorted(
-    entry.name.removesuffix(".sql") for entry in files("dataloader.storage").joinpath("sql").iterdir()
-)
+FILES = sorted(entry.name.removesuffix(".sql") for entry in files("dataloader.storage").joinpath("sql").iterdir())
 PARAMETERS = {
     "cancel": "uuid text",
     "cancel_run": "text[]",

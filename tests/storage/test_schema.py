@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 
 _CATALOGUE = {
     "columns": """
-        select c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attnum,
-               pg_get_expr(d.adbin, d.adrelid)
+        select c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
+               a.attnum, pg_get_expr(d.adbin, d.adrelid)
           from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
           left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
          where c.relnamespace = $1::regnamespace and c.relkind = 'r'""",
@@ -120,9 +120,7 @@ class TestOneSchema:
         assert len(models["columns"]) > 60
         assert models == migrations
 
-    async def test_the_text_makes_the_same_schema_as_the_migrations_and_stamps_it(
-        self, make_empty: MakeEmpty
-    ) -> None:
+    async def test_the_text_makes_the_same_schema_as_the_migrations_and_stamps_it(self, make_empty: MakeEmpty) -> None:
         by_text, by_migrations = await make_empty(), await make_empty()
         async with connected(by_text) as pg:
             await pg.execute(render_ddl())
@@ -188,7 +186,7 @@ class TestMigrating:
             before = await catalogue(pg, "etl")
             await migrate(settings)
             assert await catalogue(pg, "etl") == before
-            assert await pg.fetch("select * from etl.dl_alembic_version") == [(head_version(),)]
+            assert await pg.fetch("select * from etl.dl_alembic_version") == [(head_version(),)]  # type: ignore[comparison-overlap]
         await checked(settings)
 
     async def test_processes_that_start_at_once_migrate_once(self, make_empty: MakeEmpty) -> None:
@@ -197,8 +195,8 @@ class TestMigrating:
             "PATH": os.environ["PATH"], "DL_DB_DSN": direct_dsn(settings), "PG_SCHEMA": "etl", "HOME": "/nowhere"
         } | {name: value for name, value in os.environ.items() if name.startswith("COV")}  # fmt: skip
         code = (
-            "import asyncio; from dataloader.config import load_settings; from dataloader.storage.migrate import migrate;"
-            "asyncio.run(migrate(load_settings(_env_file=None)))"
+            "import asyncio; from dataloader.config import load_settings;"
+            "from dataloader.storage.migrate import migrate; asyncio.run(migrate(load_settings(_env_file=None)))"
         )
 
         async def start() -> tuple[int | None, str]:
@@ -260,9 +258,7 @@ class TestMigrating:
         async with connected(settings) as pg:
             assert await pg.fetchval("select count(*) from pg_tables where tablename like 'dl_%'") == 1
 
-    async def test_a_role_that_owns_the_schema_needs_no_right_to_create_one(
-        self, make_empty: MakeEmpty
-    ) -> None:
+    async def test_a_role_that_owns_the_schema_needs_no_right_to_create_one(self, make_empty: MakeEmpty) -> None:
         settings = await make_empty(pg_schema="etl")
         async with connected(settings) as pg:
             role = f"limited_{os.getpid()}"

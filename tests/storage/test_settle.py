@@ -333,7 +333,7 @@ async def test_a_settled_job_with_keys_names_them_and_waits_for_its_turn(pg: Con
     released = await settle(pg, lease, K.HANDED_OVER)
 
     assert released is not None
-    assert (released.keys.locks, released.keys.partitions, released.ready) == ({"l"}, {"p"}, False)
+    assert (released.keys.locks, released.keys.partitions, released.ready) == (frozenset("l"), frozenset("p"), False)
 
 
 async def test_a_lease_lasts_as_long_as_the_repository_says(pg: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -63,7 +64,7 @@ VERBS: list[Verb] = [
     lambda pg, job_id: PROMOTION.promote_due(pg),
 ]
 
-FLAVOURS = ({}, {"max_attempts": 1}, {"max_losses": 1})
+FLAVOURS: tuple[dict[str, object], ...] = ({}, {"max_attempts": 1}, {"max_losses": 1})
 
 
 async def bring_to(pg: Connection, status: JobStatus, flavour: dict[str, object]) -> UUID:
@@ -107,7 +108,7 @@ async def test_the_audit_log_tells_only_allowed_moves_of_a_long_life(pg: Connect
     await _settled(SettleKind.SUCCEEDED)(pg, job_id)
 
     told = [S(row["status"]) for row in await pg.fetch("select status from dl_job_events order by event_id")]
-    moves = [(before, after) for before, after in zip(told, told[1:], strict=False) if before is not after]
+    moves = [(before, after) for before, after in itertools.pairwise(told) if before is not after]
     assert all(can_move(before, after) for before, after in moves)
     assert told[0] is S.QUEUED
     assert told[-1] is S.SUCCEEDED

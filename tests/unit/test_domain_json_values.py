@@ -120,7 +120,11 @@ def test_a_value_that_contains_itself_ends() -> None:
 
 
 def test_a_value_that_is_too_large_is_replaced_by_a_note_of_its_size() -> None:
-    assert json.loads(dump(["x" * 100] * 10, limit_bytes=500)) == {"truncated": True, "bytes": 1_031, "limit_bytes": 500}
+    assert json.loads(dump(["x" * 100] * 10, limit_bytes=500)) == {
+        "truncated": True,
+        "bytes": 1_031,
+        "limit_bytes": 500,
+    }
 
 
 def test_the_limit_is_inclusive() -> None:
@@ -143,7 +147,9 @@ _HARD = st.recursive(
     | st.datetimes()
     | st.decimals()
     | st.complex_numbers(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=3), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 
@@ -154,7 +160,7 @@ def test_anything_at_all_can_be_stored_and_cleaning_is_done_once(value: object) 
 
     assert "\\u0000" not in text.replace("\\\\", "")
     assert text.isascii()
-    parsed = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    parsed = json.loads(text, parse_constant=pytest.fail)
     assert clean_value(parsed) == parsed
 
 

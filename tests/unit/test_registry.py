@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class TestSignatures:
         assert [item async for item in spec_of(pipeline).start({}, context)] == [context]
 
     def test_a_model_gives_validation_and_a_schema(self) -> None:
-        async def pipeline(args: Args, ctx: object) -> AsyncGenerator[object, None]:
+        async def pipeline(args: Args, ctx: object) -> AsyncGenerator[None, None]:
             yield
 
         spec = spec_of(pipeline)
@@ -68,7 +68,7 @@ class TestSignatures:
         assert (spec.args_schema() or {})["required"] == ["day"]
 
     def test_bad_arguments_are_told_by_field_without_their_values(self) -> None:
-        async def pipeline(args: Args) -> AsyncGenerator[object, None]:
+        async def pipeline(args: Args) -> AsyncGenerator[None, None]:
             yield
 
         with pytest.raises(InvalidArgsError) as caught:
@@ -79,7 +79,7 @@ class TestSignatures:
         assert "s3cret" not in str(errors)
 
     def test_an_annotation_that_only_type_checkers_know_is_taken_as_any(self) -> None:
-        async def pipeline(args: Decimal, ctx: object) -> AsyncGenerator[object, None]:
+        async def pipeline(args: Decimal, ctx: object) -> AsyncGenerator[None, None]:
             yield
 
         assert spec_of(pipeline).args_model is None
@@ -91,7 +91,7 @@ class TestSignatures:
         assert spec_of(pipeline).takes_context
 
     def test_the_first_line_of_the_docstring_is_the_description(self) -> None:
-        async def pipeline(args: dict[str, object]) -> AsyncGenerator[object, None]:
+        async def pipeline(args: dict[str, object]) -> AsyncGenerator[None, None]:
             """Load rates.
 
             More of it.
@@ -102,7 +102,7 @@ class TestSignatures:
         assert spec_of(plain).doc == ""
 
     def test_keyword_parameters_beside_the_two_do_not_count(self) -> None:
-        async def pipeline(args: dict[str, object], ctx: object, **more: object) -> AsyncGenerator[object, None]:
+        async def pipeline(args: dict[str, object], ctx: object, **more: object) -> AsyncGenerator[None, None]:
             yield
 
         assert spec_of(pipeline).takes_context
@@ -112,7 +112,7 @@ class TestRefusals:
     def test_a_plain_function(self) -> None:
         def pipeline(args: dict[str, object]) -> None: ...
 
-        with pytest.raises(TypeError, match="t: a pipeline is an `async def`.*a plain function is not"):
+        with pytest.raises(TypeError, match=r"t: a pipeline is an `async def`.*a plain function is not"):
             spec_of(pipeline)
 
     def test_a_function_without_a_yield(self) -> None:
@@ -126,10 +126,10 @@ class TestRefusals:
             spec_of(5)  # type: ignore[arg-type]
 
     def test_no_parameter_and_too_many(self) -> None:
-        async def none() -> AsyncIterator[object]:
+        async def none() -> AsyncGenerator[None, None]:
             yield
 
-        async def three(args: object, ctx: object, more: object) -> AsyncIterator[object]:
+        async def three(args: object, ctx: object, more: object) -> AsyncGenerator[None, None]:
             yield
 
         for pipeline in (none, three):
@@ -144,7 +144,7 @@ class TestRefusals:
             register("t", queue=name, registry=registry)(plain)
 
     def test_a_name_that_another_pipeline_has(self, registry: Registry) -> None:
-        async def other(args: dict[str, object]) -> AsyncGenerator[object, None]:
+        async def other(args: dict[str, object]) -> AsyncGenerator[None, None]:
             yield
 
         register("t", registry=registry)(plain)
@@ -247,7 +247,7 @@ class TestLoading:
         installed(tmp_path, "broken-loads", "broken = no_such_module_at_all")
         monkeypatch.syspath_prepend(tmp_path)
 
-        with pytest.raises(SettingsError, match="^entry point broken cannot be loaded: ModuleNotFoundError"):
+        with pytest.raises(SettingsError, match=r"^entry point broken cannot be loaded: ModuleNotFoundError"):
             load_all()
 
 

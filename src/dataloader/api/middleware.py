@@ -104,7 +104,7 @@ class _Exchange:
     def final_status(self) -> int:
         """Status for the log line."""
         if self.status is not None:
-            return self.status
+            return int(self.status)
         return CLIENT_CLOSED_REQUEST if self.disconnected else HTTPStatus.INTERNAL_SERVER_ERROR
 
     async def receive(self) -> Message:

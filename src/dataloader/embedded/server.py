@@ -73,6 +73,7 @@ class EmbeddedServer:
         """Return the settings that lead to this server."""
         return {
             "dl_db_dsn": None,
+            "dl_listen_dsn": None,
             "pg_host": str(self.socket_dir),
             "pg_port": PORT,
             "pg_user": "postgres",

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from uuid import UUID
 
 import asyncpg
 
@@ -31,7 +30,10 @@ from dataloader.workers.runs import Run, RunTable, StopReason
 from dataloader.workers.watchdog import Watchdog
 
 SETTLE_RESERVE_S = 3.0
-"""Part of the shutdown grace that is kept for writing the last outcomes."""
+"""Of the shutdown grace, what is kept for each: cancelled runs to end, the last outcomes, threads and connections."""
+
+HURRY_S = 0.5
+"""How long a second signal leaves a cancelled run to end."""
 
 GIVE_BACK_TIMEOUT_S = 1.0
 
@@ -150,12 +152,12 @@ class WorkerManager:
         await stop.wait()
         settings = self._ctx.settings
         deadline_s = time.monotonic() + settings.dl_shutdown_grace_sec
-        reserve_s = min(SETTLE_RESERVE_S, settings.dl_shutdown_grace_sec / 4)
+        reserve_s = min(SETTLE_RESERVE_S, settings.dl_shutdown_grace_sec / 5)
         self._begin_drain()
-        await self._until_done(tasks, deadline_s - 2 * reserve_s, hurry=self._hurry)
+        await self._until_done(tasks, deadline_s - 3 * reserve_s, hurry=self._hurry)
         for run in self._fleet.runs:
             self._executor.cancel(run)
-        await self._until_done(tasks, time.monotonic() + reserve_s)
+        await self._until_done(tasks, time.monotonic() + (HURRY_S if self._hurry.is_set() else reserve_s))
         for run in self._fleet.runs:
             self._give_up(run)
         await self._until_done(tasks, time.monotonic() + reserve_s)
@@ -204,8 +206,9 @@ class WorkerManager:
         if job_id == "*":
             self._leases.beat_soon()
             return
-        for run in self._fleet.runs.of_job(UUID(job_id)):
-            run.request_stop(StopReason.CANCEL)
+        for run in self._fleet.runs:
+            if str(run.lease.job_id) == job_id:
+                run.request_stop(StopReason.CANCEL)
 
     def _wake_all(self) -> None:
         for worker in self._workers.values():

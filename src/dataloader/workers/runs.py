@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
-from uuid import UUID
 
 from dataloader.domain.jobs import ClaimedJob, Lease
 from dataloader.domain.progress import Progress, ProgressMeter
@@ -134,10 +133,6 @@ class RunTable:
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self._runs.copy().values())
-
-    def of_job(self, job_id: UUID) -> Iterator[Run]:
-        """Return the runs of a job; two only while a fenced one has not noticed yet."""
-        return (run for run in self if run.lease.job_id == job_id)
 
     def held(self) -> list[Lease]:
         """Return every lease this process knows of."""

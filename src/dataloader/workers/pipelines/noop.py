@@ -50,4 +50,6 @@ def _done_before(ctx: JobContext) -> int:
 
 def _safe_point(args: NoopArgs, chunk: int) -> object:
     """Checkpoint only where chunks take time: nobody needs to resume what takes none."""
-    return Checkpoint({"chunk": chunk}, done=chunk, total=args.chunks) if args.sleep_s or args.block_s else None
+    if args.sleep_s or args.block_s:
+        return Checkpoint({"chunk": chunk}, done=chunk, total=args.chunks)
+    return {"done": chunk, "total": args.chunks}

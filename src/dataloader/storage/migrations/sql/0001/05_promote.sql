@@ -39,7 +39,7 @@ begin
             from unnest(p_lock_keys) l,
          lateral (select j.partition_key from {schema}.dl_jobs j
                    where j.lock_key = l and j.status = 'queued'
-                   order by j.passed_over, j.priority, j.available_at, j.seq limit 10) c
+                   order by j.passed_over, j.priority, j.available_at, j.seq limit (select 10)) c
            where c.partition_key <> all (p_partition_keys)) s
    where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.partition_key, 2));
   v_locks := array(select distinct unnest(p_lock_keys || v_locks));
@@ -53,27 +53,31 @@ begin
      select o.job_id from {schema}.dl_jobs o
       where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
         and (select true from {schema}.dl_jobs c
-              where c.lock_key = o.lock_key and c.status = 'queued' and not c.ready and c.hold_reason is null
-                and c.available_at <= v_now and c.job_id <> o.job_id
+              where c.lock_key = o.lock_key and c.status = 'queued'
+                and case when not c.ready and c.hold_reason is null and c.available_at <= v_now and c.job_id <> o.job_id
+                         then 1 else 0 end <> 0
               limit 1)
         for no key update skip locked);
 
-  -- Scalar subqueries where a join could read everything behind a busy key to offer the first of it.
+  -- The first that fits is found by walking the index in order. A join, or a filter that the planner takes to hold for few
+  -- rows, would make it read and sort everything behind a busy key: hence the scalar subquery and the case.
   with free as (
     select l from unnest(v_locks) l
      where not exists (select from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
   ), picked as materialized (
     select c.job_id from free,
    lateral (select j.job_id from {schema}.dl_jobs j
-             where j.lock_key = free.l and j.status = 'queued' and not j.ready and j.hold_reason is null and j.available_at <= v_now
-               and (select q.paused_at from {schema}.dl_queues q where q.queue = j.queue) is null
-               and (j.partition_key is null
-                    or (j.partition_key = any (v_partitions)
-                        and not exists (select from {schema}.dl_jobs t
-                                         where t.partition_key = j.partition_key and (t.ready or t.status = 'running'))
-                        and not exists (select from {schema}.dl_jobs h
-                                         where h.partition_key = j.partition_key and h.seq < j.seq
-                                           and (h.status = 'queued' or h.blocks_partition))))
+             where j.lock_key = free.l and j.status = 'queued'
+               and case when not j.ready and j.hold_reason is null and j.available_at <= v_now
+                         and (select q.paused_at from {schema}.dl_queues q where q.queue = j.queue) is null
+                         and (j.partition_key is null
+                              or (j.partition_key = any (v_partitions)
+                                  and not exists (select from {schema}.dl_jobs t
+                                                   where t.partition_key = j.partition_key and (t.ready or t.status = 'running'))
+                                  and not exists (select from {schema}.dl_jobs h
+                                                   where h.partition_key = j.partition_key and h.seq < j.seq
+                                                     and (h.status = 'queued' or h.blocks_partition))))
+                        then 1 else 0 end <> 0
              order by j.passed_over, j.priority, j.available_at, j.seq
              limit 1
                for no key update skip locked) c
