@@ -160,10 +160,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.dl_default_lease_ttl_sec < _HEARTBEATS_PER_LEASE * self.dl_heartbeat_sec:
+        lease_s, heartbeat_s = self.dl_default_lease_ttl_sec, self.dl_heartbeat_sec
+        if lease_s < _HEARTBEATS_PER_LEASE * heartbeat_s:
             raise ValueError(
-                f"DL_DEFAULT_LEASE_TTL_SEC ({self.dl_default_lease_ttl_sec:g}) must be at least {_HEARTBEATS_PER_LEASE} x "
-                f"DL_HEARTBEAT_SEC ({self.dl_heartbeat_sec:g}), or a short hiccup costs a running job its lease"
+                f"DL_DEFAULT_LEASE_TTL_SEC ({lease_s:g}) must be at least {_HEARTBEATS_PER_LEASE} times "
+                f"DL_HEARTBEAT_SEC ({heartbeat_s:g}), or a short hiccup costs a running job its lease"
             )
         if not is_loopback(self.host) and not self.dl_allow_anonymous:
             raise ValueError(

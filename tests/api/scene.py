@@ -132,5 +132,5 @@ async def opened(settings: Settings, registry: Registry | None = None) -> AsyncI
 async def until_waiting(scene: Scene, count: int = 1) -> None:
     """Return once that many requests wait for jobs to end."""
     async with asyncio.timeout(5):
-        while scene.app.state.services.waiter.waiting < count:  # noqa: ASYNC110 - each turn lets the requests run
+        while scene.app.state.services.waiter.waiting < count:
             await asyncio.sleep(0)

@@ -38,7 +38,7 @@ async def away(make_settings: Callable[..., Settings], proxy: Proxy) -> AsyncIte
 
 async def _until_ok(scene: Scene, path: str) -> None:
     async with asyncio.timeout(8):
-        while (await scene.client.get(path)).status_code != 200:  # noqa: ASYNC110 - nothing tells a client
+        while (await scene.client.get(path)).status_code != 200:
             await asyncio.sleep(0.05)
 
 

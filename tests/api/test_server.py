@@ -113,7 +113,7 @@ async def test_a_client_that_goes_away_leaves_nothing_waiting(scene: Scene) -> N
         writer.write(f"GET {API}/jobs/{job_id}/status?wait=60 HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         await until_waiting(scene)
         writer.transport.abort()
-        while scene.app.state.services.waiter.waiting:  # noqa: ASYNC110 - each turn lets the server notice
+        while scene.app.state.services.waiter.waiting:
             await asyncio.sleep(0.01)
         metrics = await scene.client.get("/metrics")
 

@@ -72,7 +72,7 @@ async def eventually(holds: Callable[[], bool], *, within_s: float = _BOUND_S) -
     """Wait until something holds; return the seconds it took."""
     began = time.monotonic()
     async with asyncio.timeout(within_s):
-        while not holds():  # noqa: ASYNC110 - what happens in other processes sets no event
+        while not holds():
             await asyncio.sleep(0.02)
     return time.monotonic() - began
 

@@ -14,10 +14,10 @@ import pytest
 from dataloader.connectors.http import HttpClient
 from dataloader.connectors.retry import Backoff
 from dataloader.exceptions import PermanentError, SourceError
+from dataloader.testing.cbr_source import CURRENCIES, CbrStub, Fault
 from dataloader.workers.pipelines.cbr.args import CbrRatesArgs
 from dataloader.workers.pipelines.cbr.chunks import by_currency, by_day
 from dataloader.workers.pipelines.cbr.source import CbrSource
-from dataloader.testing.cbr_source import CURRENCIES, CbrStub, Fault
 
 FRIDAY, SATURDAY, SUNDAY, MONDAY = (date(2025, 4, number) for number in (4, 5, 6, 7))
 

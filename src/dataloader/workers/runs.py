@@ -10,7 +10,6 @@ from dataloader.domain.jobs import ClaimedJob, Lease
 from dataloader.domain.progress import Progress, ProgressMeter
 from dataloader.workers.pipelines.spec import TaskSpec
 
-
 FINAL_STAGE = 2
 """A run whose ladder has gone this far is renewed no more, neither by heartbeat nor by chunk: its lease expires."""
 
