@@ -5,35 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 import asyncpg
 
-from dataloader.base import Component, supervise, wait_for
+from dataloader.base import Component, supervise
 from dataloader.config import QueueWorkers, Settings
 from dataloader.context import AppContext
-from dataloader.domain.outcomes import HandedOver, Outcome
+from dataloader.domain.outcomes import Outcome
 from dataloader.exceptions import DatabaseAwayError
-from dataloader.storage.db import PinnedConnection
-from dataloader.storage.repositories.presence import Presence, PresenceRepository, TaskEntry
+from dataloader.storage.repositories.presence import Presence
 from dataloader.workers.base import Fleet, Worker
 from dataloader.workers.control import Control
+from dataloader.workers.drain import Drain
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.leases import LeaseKeeper
-from dataloader.workers.periodic import Patience
 from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.promoter import Promoter
+from dataloader.workers.publishing import publish_tasks
 from dataloader.workers.reaper import Pruner, Reaper
 from dataloader.workers.runs import Run, RunTable, StopReason
 from dataloader.workers.watchdog import Watchdog
-
-SETTLE_RESERVE_S = 3.0
-"""Of the shutdown grace, what is kept for each: cancelled runs to end, the last outcomes, threads and connections."""
-
-HURRY_S = 0.5
-"""How long a second signal leaves a cancelled run to end."""
 
 GIVE_BACK_TIMEOUT_S = 1.0
 
@@ -67,7 +60,7 @@ class WorkerManager:
             leases=self._leases,
             control=Control(ctx, purpose="watchdog"),
         )
-        self._hurry = asyncio.Event()
+        self._drain = Drain(ctx, self._fleet, list(self._workers.values()), self._executor)
         ctx.listener.subscribe("cancel", self._on_cancel)
 
     @property
@@ -88,11 +81,11 @@ class WorkerManager:
 
     def hand_over_now(self) -> None:
         """End the drain at once: cancel what runs and give it back."""
-        self._hurry.set()
+        self._drain.hurry()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until told to stop; then drain, hand over what is left, and return."""
-        await self._publish_patiently(stop)
+        await publish_tasks(self._ctx, self._registry, stop)
         self._executor.open()
         self._leases.open()
         self._logger.info("workers started", queues={queue.queue: queue.concurrency for queue in self._queues})
@@ -114,82 +107,16 @@ class WorkerManager:
         yield Pruner(self._ctx, Control(self._ctx, purpose="pruner"))
         yield self._watchdog
 
-    async def _publish_patiently(self, stop: asyncio.Event) -> None:
-        """Publish the catalogue of tasks; the database may go away between the check at the start and here."""
-        patience = Patience(self._logger)
-        while not stop.is_set():
-            try:
-                await self._publish()
-            except Exception as error:  # noqa: BLE001 - a retry boundary: what does not pass is raised again
-                await wait_for(stop, patience.failed(error))
-            else:
-                patience.ok()
-                return
-
-    async def _publish(self) -> None:
-        """Publish it once, on a connection that is not kept."""
-        entries = [
-            TaskEntry(
-                spec.name,
-                spec.queue,
-                spec.doc,
-                spec.args_schema(),
-                spec.options.as_json(),
-                spec.options.on_partition_failure.value,
-            )
-            for spec in self._registry
-        ]
-        pinned = PinnedConnection(self._ctx.settings, purpose="catalogue")
-        try:
-            async with pinned.use() as connection:
-                await PresenceRepository(self._ctx.settings.pg_schema).publish(connection, entries)
-        finally:
-            await pinned.close()
-
     async def _drain_when_told(
         self, stop: asyncio.Event, upkeep_stop: asyncio.Event, tasks: list[asyncio.Task[None]]
     ) -> None:
         await stop.wait()
-        settings = self._ctx.settings
-        deadline_s = time.monotonic() + settings.dl_shutdown_grace_sec
-        reserve_s = min(SETTLE_RESERVE_S, settings.dl_shutdown_grace_sec / 5)
-        self._begin_drain()
-        await self._until_done(tasks, deadline_s - 3 * reserve_s, hurry=self._hurry)
-        for run in self._fleet.runs:
-            self._executor.cancel(run)
-        await self._until_done(tasks, time.monotonic() + (HURRY_S if self._hurry.is_set() else reserve_s))
-        for run in self._fleet.runs:
-            self._give_up(run)
-        await self._until_done(tasks, time.monotonic() + reserve_s)
+        self._leases.stopping = True
+        self._leases.beat_soon()
+        await self._drain.run(tasks)
         upkeep_stop.set()
         for task in tasks:
             task.cancel()
-
-    def _begin_drain(self) -> None:
-        self._logger.info("draining", running=len(self._fleet.runs))
-        self._leases.stopping = True
-        self._leases.beat_soon()
-        self._fleet.draining.set()
-        for run in self._fleet.runs:
-            run.request_stop(StopReason.HAND_OVER)
-        self._wake_all()
-
-    async def _until_done(
-        self, tasks: list[asyncio.Task[None]], deadline_s: float, *, hurry: asyncio.Event | None = None
-    ) -> None:
-        """Wait until every run has ended and is written, the time is up, or there is a hurry.
-
-        A worker is done after its last exchange: a claim that was under way has been answered, and given back.
-        """
-        never = asyncio.Event()
-        while not all(task.done() for task in tasks) and time.monotonic() < deadline_s:
-            if await wait_for(hurry or never, 0.02):
-                return
-
-    def _give_up(self, run: Run) -> None:
-        """Hand over a run that does not end: its fence keeps it from writing anything more."""
-        self._logger.error("run does not stop, handed over", job_id=str(run.lease.job_id), task=run.job.task)
-        self._deliver([(run, HandedOver("shutdown, the pipeline did not stop"))])
 
     def _on_done(self, outcomes: Sequence[tuple[Run, Outcome]]) -> None:
         """Take outcomes from the executor's thread to the control loop."""
@@ -209,10 +136,6 @@ class WorkerManager:
         for run in self._fleet.runs:
             if str(run.lease.job_id) == job_id:
                 run.request_stop(StopReason.CANCEL)
-
-    def _wake_all(self) -> None:
-        for worker in self._workers.values():
-            worker.wake.set()
 
     async def _give_back_the_rest(self) -> None:
         """Give back what is still running in this process's name: after its end only an expiring lease would tell."""
