@@ -44,15 +44,21 @@ class Stage:
 
 @pytest.fixture
 async def stage(tmp_path: Path, size: Size) -> AsyncIterator[Stage]:
-    """Real timers in a full run."""
+    """Real timers in a full run. Commits are synchronous: without, a killed server forgets what it acknowledged."""
     bindir = os.environ.get("DL_TEST_BINDIR")
     server = EmbeddedServer(
         tmp_path / "data",
         bindir=Path(bindir) if bindir else None,
-        settings={"fsync": "off", "synchronous_commit": "off"},
+        settings={"fsync": "off"},
     )
     timers: dict[str, object] = size.pick(
-        small={"dl_default_lease_ttl_sec": 3, "dl_heartbeat_sec": 0.5, "dl_reaper_period_sec": 0.5, "dl_poll_sec": 0.5},
+        small={
+            "dl_default_lease_ttl_sec": 3,
+            "dl_heartbeat_sec": 0.5,
+            "dl_reaper_period_sec": 0.5,
+            "dl_poll_sec": 0.5,
+            "dl_cancel_grace_sec": 1,
+        },
         full={"dl_default_lease_ttl_sec": 60, "dl_heartbeat_sec": 10, "dl_reaper_period_sec": 10},
     )
     async with server:
@@ -133,6 +139,7 @@ async def _live_through(
     )
     assert not any(found.values())
     assert not any(wrong.values())
+    assert "run does not stop" not in stage.fleet.started[0].log()
     assert stage.fleet.started[0].exit_code is None, stage.fleet.started[0].log()
 
 

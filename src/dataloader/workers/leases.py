@@ -151,7 +151,9 @@ class LeaseKeeper:
         """Stop runs whose lease may have expired although nobody could say so."""
         now_s = time.monotonic()
         for run in self._runs:
-            if now_s - run.renewed_s > self._lease_s and run.stop not in {StopReason.CUT_OFF, StopReason.LEASE_LOST}:
+            if run.ended or run.stop in {StopReason.CUT_OFF, StopReason.LEASE_LOST}:
+                continue
+            if now_s - run.renewed_s > self._lease_s:
                 self._logger.warning(
                     "no contact with the database for a whole lease, stopping the run", job_id=str(run.lease.job_id)
                 )

@@ -23,7 +23,7 @@ _POLITE = frozenset({StopReason.HAND_OVER, StopReason.CANCEL})
 
 
 class Watchdog(Periodic):
-    """Looks at every run ten times a second.
+    """Looks at every run ten times a second; one that has ended and waits to be written is left alone.
 
     A run that was asked to stop ends at its next safe point. After `DL_CANCEL_GRACE_SEC` its task is cancelled, and its
     statement on the server with it; after as long again its lease is renewed no more, so that the row ends fenced.
@@ -62,6 +62,8 @@ class Watchdog(Periodic):
         self._ctx.metrics.loop_lag("pipelines", lag_s)
         now_s = time.monotonic()
         for run in self._runs:
+            if run.ended:
+                continue
             self._check_clocks(run, now_s)
             if run.stop is not None:
                 self._push(run, now_s)
