@@ -420,25 +420,22 @@ begin
   )
   select array_agg(o.job_id) into v_offered from offered o;
 
+  -- What is left are heads without a lock key: those with one have had their chance above.
   with head as (
     select h.* from unnest(v_partitions) p,
-   lateral (select j.job_id, j.status, j.ready, j.queue, j.lock_key, j.hold_reason, j.available_at, j.priority, j.seq
+   lateral (select j.job_id, j.status, j.queue, j.lock_key, j.hold_reason, j.available_at
               from "public".dl_jobs j
              where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
              order by j.seq limit 1) h
      where not exists (select from "public".dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running'))
   ), fit as (
-    select distinct on (coalesce('l' || h.lock_key, 'j' || h.job_id)) h.job_id
+    select h.job_id
       from head h
-     where h.status = 'queued' and h.hold_reason is null and h.available_at <= v_now
+     where h.status = 'queued' and h.lock_key is null and h.hold_reason is null and h.available_at <= v_now
        and (select q.paused_at from "public".dl_queues q where q.queue = h.queue) is null
-       and (h.lock_key is null
-            or (h.lock_key = any (v_locks)
-                and not exists (select from "public".dl_jobs t where t.lock_key = h.lock_key and (t.ready or t.status = 'running'))))
-     order by coalesce('l' || h.lock_key, 'j' || h.job_id), h.priority, h.available_at, h.seq
   ), picked as materialized (
     select j.job_id from "public".dl_jobs j
-     where j.job_id in (select f.job_id from fit f) and j.status = 'queued' and not j.ready
+     where j.job_id = any (array(select f.job_id from fit f)) and j.status = 'queued' and not j.ready
        for no key update skip locked
   ), offered as (
     update "public".dl_jobs j set ready = true, offered_at = v_now

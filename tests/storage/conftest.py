@@ -37,6 +37,7 @@ Connect = Callable[[], Awaitable["asyncpg.Connection[asyncpg.Record]"]]
 def shared_database(server: dict[str, object], template: str) -> Iterator[str]:
     """Name of a migrated database that the tests of this directory use one after the other."""
     with _database(server, f'create database {{}} template "{template}"') as name:
+        asyncio.run(_execute(_settings(server, name), f"alter database \"{name}\" set statement_timeout = '20s'"))
         yield name
 
 

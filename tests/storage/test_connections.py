@@ -176,9 +176,9 @@ async def pinned(settings: Settings) -> AsyncIterator[PinnedConnection]:
     await pinned.close()
 
 
-async def ask(pinned: PinnedConnection, sql: str) -> object:
+async def ask(pinned: PinnedConnection, sql: str, *values: object) -> object:
     async with pinned.use() as connection:
-        return await connection.fetchval(sql)
+        return await connection.fetchval(sql, *values)
 
 
 class TestPinned:
@@ -392,3 +392,42 @@ class TestTheEngine:
             async with engine.connect():
                 pass
         await engine.dispose()
+
+
+class TestManyClientsOfAFewServerConnections:
+    """Behind a pooler a statement may meet another server connection than the one before."""
+
+    async def test_every_client_of_the_engine_gets_its_own_answers(self, settings: Settings) -> None:
+        engine = open_engine(settings)
+
+        async def work(client: int) -> None:
+            for turn in range(40):
+                async with engine.begin() as connection:
+                    assert await connection.scalar(text(f"select {client} + :turn"), {"turn": turn}) == client + turn
+                    if turn % 3 == 0:
+                        assert await connection.scalar(text(f"select 'client {client}'")) == f"client {client}"
+
+        try:
+            await asyncio.gather(*(work(1_000 * client) for client in range(10)))
+        finally:
+            await engine.dispose()
+
+    async def test_every_pinned_connection_gets_its_own_answers(self, settings: Settings) -> None:
+        async def work(client: int) -> None:
+            pinned = PinnedConnection(settings, purpose="test")
+            for turn in range(40):
+                async with pinned.use() as connection:
+                    assert await connection.fetchval(f"select {client} + $1::int", turn) == client + turn
+                    if turn % 3 == 0:
+                        rows = await connection.fetch(f"select {client}::bigint as n, $1::text[] as a", [str(turn)])
+                        assert [tuple(row) for row in rows] == [(client, [str(turn)])]
+            assert pinned.generation == 1
+            await pinned.close()
+
+        await asyncio.gather(*(work(1_000 * client) for client in range(10)))
+
+    async def test_a_value_that_cannot_be_sent_leaves_the_connection_in_order(self, pinned: PinnedConnection) -> None:
+        for turn in range(5):
+            with pytest.raises(asyncpg.DataError):
+                await ask(pinned, "select $1::int", "no number")
+            assert await ask(pinned, f"select {turn}") == turn

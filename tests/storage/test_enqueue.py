@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from dataloader.config import Settings
@@ -17,6 +19,7 @@ from dataloader.domain.jobs import JobStatus, NewJob
 from dataloader.domain.outcomes import SettleKind
 from dataloader.exceptions import InvalidError
 from dataloader.storage.db import Connection, open_engine
+from dataloader.storage.repositories.intake import IntakeRepository
 from tests.storage.scene import (
     INTAKE,
     RECOVERY,
@@ -313,6 +316,16 @@ class TestInTheCallersTransaction:
         async with AsyncSession(engine) as session:
             with pytest.raises(InvalidError):
                 await INTAKE.enqueue(session, [job(queue="No Such Name")], actor=None)
+
+    async def test_an_error_that_is_nobodys_fault_is_passed_on_as_it_is(
+        self, pg: Connection, engine: AsyncEngine
+    ) -> None:
+        nowhere = IntakeRepository("nowhere")
+        with pytest.raises(asyncpg.InvalidSchemaNameError):
+            await nowhere.enqueue(pg, [job()], actor=None)
+        async with AsyncSession(engine) as session:
+            with pytest.raises(DBAPIError):
+                await nowhere.enqueue(session, [job()], actor=None)
 
     async def test_cancel_and_retry_work_in_it_too(self, pg: Connection, engine: AsyncEngine) -> None:
         lease = await running(pg)

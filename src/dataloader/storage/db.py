@@ -147,17 +147,10 @@ def translated() -> Iterator[None]:
 
 
 def open_engine(settings: Settings) -> AsyncEngine:
-    """Create the pool for warm paths (API, lists, migrations); it connects when it is first used.
-
-    SQLAlchemy keeps prepared statements of its own. With DL_PG_STATEMENT_CACHE=0 they have no names, so that one kept
-    would run whatever was prepared after it: its cache follows the setting.
-    """
+    """Create the pool for warm paths (API, lists, migrations); it connects when it is first used."""
     return create_async_engine(
         "postgresql+asyncpg://",
-        connect_args={
-            "async_creator_fn": partial(connect, settings, purpose="api"),
-            "prepared_statement_cache_size": settings.dl_pg_statement_cache,
-        },
+        async_creator=partial(connect, settings, purpose="api"),
         pool_size=settings.pg_pool_size,
         max_overflow=settings.pg_max_overflow,
         pool_recycle=settings.pg_pool_recycle,

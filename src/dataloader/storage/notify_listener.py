@@ -56,7 +56,6 @@ class NotifyListener:
         self._probe_s = probe_s
         self._patience_s = patience_s
         self._subscribers: defaultdict[str, list[Subscriber]] = defaultdict(list)
-        self._lost = asyncio.Event()
         self._own_pid: int | None = None
         self.connected = False
 
@@ -97,36 +96,32 @@ class NotifyListener:
         connection = await connect(
             self._settings, purpose="listener", dsn=self._dsn, command_timeout_s=self._patience_s
         )
+        lost = asyncio.Event()
         try:
-            self._lost.clear()
-            connection.add_termination_listener(self._on_termination)
+            connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(self._channel, self._on_notification)
             self.connected = True
             self._tell_all()
-            await self._probe_until_lost(connection, stop)
+            await self._probe_until_lost(connection, stop, lost)
         finally:
             connection.terminate()
 
-    async def _probe_until_lost(self, connection: Connection, stop: asyncio.Event) -> None:
-        stopping = asyncio.ensure_future(stop.wait())
-        lost = asyncio.ensure_future(self._lost.wait())
+    async def _probe_until_lost(self, connection: Connection, stop: asyncio.Event, lost: asyncio.Event) -> None:
+        waiters = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(lost.wait())}
         try:
             while not stop.is_set():
-                await asyncio.wait({stopping, lost}, timeout=self._probe_s, return_when=asyncio.FIRST_COMPLETED)
-                if self._lost.is_set():
+                await asyncio.wait(waiters, timeout=self._probe_s, return_when=asyncio.FIRST_COMPLETED)
+                if lost.is_set():
                     raise DatabaseAwayError("the listening connection ended")
                 if not stop.is_set():
                     await connection.fetchval("select count(*) from pg_listening_channels()")
         finally:
-            stopping.cancel()
-            lost.cancel()
+            for waiter in waiters:
+                waiter.cancel()
 
     def _on_notification(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
         if pid != self._own_pid:
             self.dispatch(str(payload))
-
-    def _on_termination(self, _connection: object) -> None:
-        self._lost.set()
 
     def _tell_all(self) -> None:
         for kind in self._subscribers:
