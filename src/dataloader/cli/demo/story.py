@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -104,7 +105,7 @@ class Story:
         grid = table("time", "event", "attempt", "epoch", "facts")
         async for event in self._stage.client.events(job_id):
             facts = {name: value for name, value in event.data.items() if name in {"checkpoint", "losses", "done"}}
-            text = ", ".join(f"{name} {value}" for name, value in facts.items())
+            text = ", ".join(f"{name} {json.dumps(value)}" for name, value in facts.items())
             grid.add_row(f"{event.at:%H:%M:%S.%f}"[:-3], event.kind, str(event.attempt), str(event.epoch), text)
         self._say("\n[bold]What the audit log says[/]")
         self._console.print(grid)
