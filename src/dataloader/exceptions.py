@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -145,12 +147,17 @@ class RetryLater(DataloaderError):  # noqa: N818 - a request to the runner, name
     """Raised by a pipeline to be run again after a delay; nothing is charged.
 
     Args:
-        delay_s: Seconds until the job is due again.
+        delay: Seconds, or a timedelta, until the job is due again.
         reason: Shown to people while the job waits.
+
+    Raises:
+        ValueError: The delay is negative, infinite or not a number.
     """
 
     code = "retry_later"
 
-    def __init__(self, delay_s: float, reason: str = "the pipeline asked to be run later") -> None:
-        super().__init__(reason)
-        self.delay_s = delay_s
+    def __init__(self, delay: float | timedelta, reason: str = "the pipeline asked to be run later") -> None:
+        super().__init__(str(reason))
+        self.delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if not (math.isfinite(self.delay_s) and self.delay_s >= 0):
+            raise ValueError(f"RetryLater takes seconds from 0 or a timedelta, not {delay!r}")

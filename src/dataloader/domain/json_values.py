@@ -42,15 +42,16 @@ def clean_value(value: object, depth: int = 0) -> object:
 def _clean_container(value: object, depth: int) -> object:
     try:
         if isinstance(value, Mapping):
-            return {clean_text(_described(key), 500): clean_value(item, depth + 1) for key, item in value.items()}
+            return {clean_text(described(key), 500): clean_value(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [clean_value(item, depth + 1) for item in value]
     except Exception as error:  # noqa: BLE001 - a container's own iteration may raise anything
         return f"<{type(value).__name__}: {type(error).__name__} in iteration>"
-    return clean_text(_described(value))
+    return clean_text(described(value))
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Return a value's own text, or what kept it from having one."""
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001 - a value's own __str__ may raise anything
@@ -73,3 +74,35 @@ def dump_exact(value: object) -> str:
         TypeError: The value is not JSON.
     """
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def dump_storable(value: object) -> str:
+    """Return the JSON text of a value that must arrive unchanged, and that PostgreSQL can keep.
+
+    Raises:
+        ValueError: NaN, an infinity, NUL, a lone surrogate, a circular reference, or more than 1 MiB in UTF-8.
+        TypeError: The value is not JSON.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    size = len(text.encode("utf-8"))
+    if size > JSON_LIMIT_BYTES:
+        raise ValueError(f"{size} bytes are more than the limit of {JSON_LIMIT_BYTES}")
+    if "\\u0000" in text and _has_nul(json.loads(text)):
+        raise ValueError("a text holds NUL")
+    return text
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(_has_nul(item) for item in value)
+
+
+def dump_result(value: object) -> str:
+    """Return the JSON text of a value as it is where it can be kept, else of the nearest value that can."""
+    try:
+        return dump_storable(value)
+    except (TypeError, ValueError, RecursionError):
+        return dump(value)

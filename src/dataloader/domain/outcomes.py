@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
-from dataloader.domain.jobs import Lease
+from dataloader.domain.jobs import JobStatus, Lease
 
 
 class SettleKind(StrEnum):
@@ -82,6 +82,16 @@ class Abandoned:
 
     reason: str
 
+
+ENDS: Mapping[type, frozenset[JobStatus]] = {
+    Succeeded: frozenset({JobStatus.SUCCEEDED}),
+    Failed: frozenset({JobStatus.FAILED, JobStatus.QUEUED, JobStatus.CANCELED}),
+    Canceled: frozenset({JobStatus.CANCELED}),
+    HandedOver: frozenset({JobStatus.QUEUED, JobStatus.CANCELED}),
+    Postponed: frozenset({JobStatus.QUEUED, JobStatus.CANCELED}),
+    Abandoned: frozenset(),
+}
+"""Where a job may stand after an outcome was written; anything else means that somebody else ended the run."""
 
 Outcome = Succeeded | Failed | Canceled | HandedOver | Postponed | Abandoned
 

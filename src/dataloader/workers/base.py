@@ -9,7 +9,7 @@ import time
 from dataloader.config import QueueWorkers
 from dataloader.context import AppContext
 from dataloader.domain.jobs import ClaimedJob, JobStatus, Lease
-from dataloader.domain.outcomes import Abandoned, Outcome, Settlement, settlement
+from dataloader.domain.outcomes import ENDS, Abandoned, Outcome, Settlement, settlement
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.periodic import Patience, Wake
@@ -168,8 +168,9 @@ class Worker:
         self._busy = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) == JobStatus.RUNNING]
         self._ended[: len(batch)] = self._busy
         for run, outcome in batch:
-            if statuses.get(run.lease) != JobStatus.RUNNING:
-                self._close(run, outcome, statuses.get(run.lease))
+            status = statuses.get(run.lease)
+            if status != JobStatus.RUNNING:
+                self._close(run, outcome, status if status in ENDS[type(outcome)] else None)
 
     async def _write(self, settlements: list[Settlement]) -> dict[Lease, str]:
         """Settle; return the statuses, `running` for a run whose row somebody else has locked, none for a lost lease.

@@ -15,7 +15,7 @@ from dataloader.connectors import tables
 from dataloader.connectors.http import HttpClient
 from dataloader.connectors.identifiers import TableName, parse_target
 from dataloader.connectors.rows import NamedRow, Row
-from dataloader.domain.json_values import JSON_LIMIT_BYTES, dump_exact
+from dataloader.domain.json_values import dump_storable
 from dataloader.exceptions import DatabaseAwayError, InvalidError, LeaseLostError
 from dataloader.storage.db import Connection, translated
 from dataloader.storage.queries import run_name
@@ -25,6 +25,7 @@ from dataloader.telemetry.metrics import Metrics
 from dataloader.workers.runs import FINAL_STAGE, Run, StopReason
 
 ROLLBACK_TIMEOUT_S = 5.0
+_TRANSACTION_TIMEOUT_SINCE = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,10 @@ class ChunkTransaction:
         """Execute a query of your own; return its rows."""
         return await self.connection.fetch(sql, *values)
 
+    async def get_state(self, key: str) -> object | None:
+        """Return a value of the task's small store as this chunk sees it, None when it was never set."""
+        return await self._resources.presence.load_state(self.connection, self._run.job.task, key)
+
     async def set_state(self, key: str, value: object) -> None:
         """Set a value of the task's small store; it is committed with the chunk."""
         await self._resources.presence.save_state(
@@ -113,16 +118,12 @@ class ChunkTransaction:
         """Say where the next attempt goes on; committed with the chunk's rows.
 
         Raises:
-            InvalidError: The state is not a JSON object, or larger than 1 MiB.
+            InvalidError: The state is not a JSON object, holds NUL or lone surrogates, or is larger than 1 MiB.
         """
         try:
-            size = len(dump_exact(dict(state)))
-        except (TypeError, ValueError) as error:
-            raise InvalidError(f"a checkpoint must be a JSON object: {error}") from error
-        if size > JSON_LIMIT_BYTES:
-            raise InvalidError(
-                f"a checkpoint of {size} bytes is too large; it says where to go on, not what was loaded"
-            )
+            dump_storable(dict(state))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidError(f"a checkpoint must be a JSON object that says where to go on: {error}") from error
         self.saved_state = dict(state)
         given = {"done": done, "total": total, "unit": unit, "message": message}
         self._progress = {name: value for name, value in given.items() if value is not None}
@@ -158,10 +159,10 @@ async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTrans
     a connection that is really gone counts as an outage: a source may fail with the same errors.
     """
     async with resources.connection() as connection:
-        transaction = connection.transaction()
+        transaction = connection.transaction(isolation="read_committed")
         try:
             await transaction.start()
-            await connection.execute(_mark(run))
+            await connection.execute(_mark(run, connection))
             chunk = ChunkTransaction(run, resources, connection)
             yield chunk
             sent_s = time.monotonic()
@@ -178,10 +179,13 @@ async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTrans
         run.advanced = run.advanced or chunk.saved_state is not None
 
 
-def _mark(run: Run) -> str:
-    """Name the transaction, and let it idle: the reaper ends the chunks of frozen workers, and only those."""
+def _mark(run: Run, connection: Connection) -> str:
+    """Name the transaction, and let it take its time: the reaper ends the chunks of frozen workers, and only those."""
     name = run_name(run.lease.job_id, run.lease.epoch)
-    return f"set local application_name = '{name}'; set local idle_in_transaction_session_timeout = 0"
+    limits = ["idle_in_transaction_session_timeout"]
+    if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+        limits.append("transaction_timeout")
+    return "; ".join([f"set local application_name = '{name}'", *(f"set local {limit} = 0" for limit in limits)])
 
 
 async def _undo(connection: Connection, transaction: asyncpg.transaction.Transaction, error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -31,14 +31,24 @@ class Checkpoint:
 
 
 class TaskStateReader:
-    """A task's small store, shared by all its jobs; it is written through `tx.set_state`."""
+    """A task's small store, shared by all its jobs; it is written through `tx.set_state`.
 
-    def __init__(self, resources: Resources, task: str) -> None:
+    Args:
+        resources: Where to read while no chunk is open.
+        task: The task.
+        chunk: Returns the open chunk; it is read there, since a second connection might never come free.
+    """
+
+    def __init__(self, resources: Resources, task: str, chunk: Callable[[], ChunkTransaction | None]) -> None:
         self._resources = resources
         self._task = task
+        self._chunk = chunk
 
     async def get(self, key: str) -> object | None:
         """Return a value, None when it was never set."""
+        chunk = self._chunk()
+        if chunk is not None:
+            return await chunk.get_state(key)
         async with self._resources.connection() as connection:
             with translated():
                 return await self._resources.presence.load_state(connection, self._task, key)
@@ -58,10 +68,11 @@ class JobContext:
         self._run = run
         self._resources = resources
         self._in_transaction = False
+        self._chunk: ChunkTransaction | None = None
         self.result: object | None = None
         self.checkpoint: Mapping[str, object] | None = run.job.checkpoint
         self.logger = logger
-        self.state = TaskStateReader(resources, run.job.task)
+        self.state = TaskStateReader(resources, run.job.task, lambda: self._chunk)
 
     @property
     def job_id(self) -> UUID:
@@ -122,11 +133,17 @@ class JobContext:
         self._in_transaction = True
         try:
             async with open_chunk(self._run, self._resources) as chunk:
+                self._chunk = chunk
                 yield chunk
             if chunk.saved_state is not None:
                 self.checkpoint = chunk.saved_state
         finally:
-            self._in_transaction = False
+            self._in_transaction, self._chunk = False, None
+
+    def abandon(self) -> None:
+        """Cut the connection of a chunk that was left open; the server rolls it back."""
+        if self._chunk is not None:
+            self._chunk.connection.terminate()
 
     async def save(self, checkpoint: Checkpoint) -> None:
         """Write a yielded checkpoint.

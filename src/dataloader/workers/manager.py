@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 import asyncpg
@@ -146,11 +147,13 @@ class WorkerManager:
             self._logger.warning("could not give back what was running", reason=str(error))
 
     async def _close(self) -> None:
-        await asyncio.to_thread(self._executor.close)
-        await asyncio.to_thread(self._leases.close)
-        await self._give_back_the_rest()
-        await self._control.close()
-        await self._upkeep.close()
+        """Give everything back; a step that fails does not keep the others from being taken."""
+        async with AsyncExitStack() as steps:
+            steps.push_async_callback(self._upkeep.close)
+            steps.push_async_callback(self._control.close)
+            steps.push_async_callback(self._give_back_the_rest)
+            steps.push_async_callback(asyncio.to_thread, self._leases.close)
+            steps.push_async_callback(asyncio.to_thread, self._executor.close)
 
     def _presence(self) -> Presence:
         return Presence(

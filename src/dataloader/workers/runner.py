@@ -7,8 +7,9 @@ import random
 import traceback
 from collections.abc import Mapping
 from contextlib import aclosing
+from uuid import UUID
 
-from dataloader.domain.json_values import clean_text
+from dataloader.domain.json_values import clean_text, described
 from dataloader.domain.outcomes import (
     Abandoned,
     Canceled,
@@ -19,6 +20,7 @@ from dataloader.domain.outcomes import (
     Postponed,
     Succeeded,
 )
+from dataloader.domain.retry import DEFAULT_RETRY
 from dataloader.exceptions import (
     DatabaseAwayError,
     DataloaderError,
@@ -36,6 +38,12 @@ from dataloader.workers.job_context import Checkpoint, JobContext
 from dataloader.workers.runs import Run, StopReason
 
 OUTAGE_DELAY_S = 1.0
+OUTAGE_DELAY_MAX_S = 30.0
+OUTAGES_MAX = 10
+POSTPONED_MIN_S = 0.5
+"""Shortest wait of a run that asked to be run later: without one it would spin."""
+
+_REMEMBERED = 10_000
 _TRACEBACK_LIMIT = 8_000
 
 
@@ -50,6 +58,7 @@ class Runner:
     def __init__(self, resources: Resources, loggers: Loggers) -> None:
         self._resources = resources
         self._loggers = loggers
+        self._outages = Outages()
 
     async def execute(self, run: Run) -> Outcome:
         """Run the pipeline of a claimed job and say how it ended; never raises."""
@@ -57,22 +66,27 @@ class Runner:
             try:
                 return await self._drive(run)
             except asyncio.CancelledError as error:
-                return self._stopped(run, run.stop) if run.stop else self._failed(run, error)
+                return self._ended_by(run, error)
             except BaseException as error:  # noqa: BLE001 - around a pipeline: whatever it raises is its outcome
-                return self._raised(run, error)
+                return self._ended_by(run, error)
 
     async def _drive(self, run: Run) -> Outcome:
         args = run.spec.parse_args(run.job.args)
         context = JobContext(run, self._resources, self._loggers.app)
-        async with aclosing(run.spec.start(args, context)) as steps:
-            if reason := run.why_stop():
-                return self._stopped(run, reason)
-            async for step in steps:
-                run.reach_safe_point()
-                await self._take(run, context, step)
+        try:
+            async with aclosing(run.spec.start(args, context)) as steps:
                 if reason := run.why_stop():
                     return self._stopped(run, reason)
-        return Succeeded(context.result)
+                async for step in steps:
+                    run.reach_safe_point()
+                    await self._take(run, context, step)
+                    if reason := run.why_stop():
+                        return self._stopped(run, reason)
+            if context.in_transaction:
+                raise PermanentError("the pipeline ended inside ctx.transaction(): its last chunk was not committed")
+            return Succeeded(context.result)
+        finally:
+            context.abandon()
 
     async def _take(self, run: Run, context: JobContext, step: object) -> None:
         """Act on what the pipeline yielded."""
@@ -105,19 +119,30 @@ class Runner:
             case _:
                 return HandedOver("shutdown")
 
+    def _ended_by(self, run: Run, error: BaseException) -> Outcome:
+        """Turn what ended a run into its outcome, also when the error's own texts or the task's policy raise."""
+        try:
+            return self._raised(run, error)
+        except Exception as second:  # noqa: BLE001 - code of the pipeline's author again
+            name = type(error).__name__
+            message = f"{name} was raised, and {type(second).__name__} while it was looked at"
+            return Failed(JobError(name, clean_text(message)), delay_s=DEFAULT_RETRY.base_s)
+
     def _raised(self, run: Run, error: BaseException) -> Outcome:
-        if run.stop is not None and run.stop not in {StopReason.HAND_OVER, StopReason.CANCEL}:
+        decisive = _decisive(error)
+        if isinstance(decisive, LeaseLostError):
+            return Abandoned(decisive.message)
+        if run.stop is not None:
+            self._loggers.app.info("error of a run that was told to stop", error=type(error).__name__)
             return self._stopped(run, run.stop)
-        match error:
-            case LeaseLostError():
-                return Abandoned(error.message)
+        match decisive:
             case RetryLater():
-                return Postponed(self._loggers.masker.text(clean_text(error.message)), max(error.delay_s, 0.0))
+                reason = self._loggers.masker.text(clean_text(decisive.message))
+                return Postponed(reason, max(decisive.delay_s, POSTPONED_MIN_S))
             case PermanentError() | InvalidError():
-                return Failed(self._described(error), delay_s=None)
-        if _is_outage(error):
-            return HandedOver("the database went away", OUTAGE_DELAY_S)
-        return self._failed(run, error)
+                return Failed(self._described(decisive), delay_s=None)
+        delay_s = self._outages.delay_s(run) if _is_outage(error) else None
+        return self._failed(run, error) if delay_s is None else HandedOver("the database went away", delay_s)
 
     def _failed(self, run: Run, error: BaseException) -> Failed:
         options = run.spec.options
@@ -128,13 +153,51 @@ class Runner:
 
     def _described(self, error: BaseException) -> JobError:
         mask = self._loggers.masker.text
-        message = str(error) or type(error).__name__
+        message = described(error) or type(error).__name__
         if isinstance(error, InvalidArgsError):
             message = f"{message}: {error.details.get('errors')}"
         trace = None
         if not isinstance(error, DataloaderError):
             trace = clean_text(mask("".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]))
         return JobError(type(error).__name__, mask(clean_text(message, 2_000)), trace)
+
+
+class Outages:
+    """Counts runs of a job that ended because the database went away, without progress between them.
+
+    One after the other they are the statement's own doing (it breaks its connection, or the server): they are tried
+    again later and later, and at last count as failures.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[UUID, int] = {}
+
+    def delay_s(self, run: Run) -> float | None:
+        """Return the delay before the next try, None when there were too many."""
+        job_id = run.lease.job_id
+        count = 1 if run.advanced else self._counts.pop(job_id, 0) + 1
+        if count > OUTAGES_MAX:
+            return None
+        self._counts[job_id] = count
+        if len(self._counts) > _REMEMBERED:
+            del self._counts[next(iter(self._counts))]
+        return float(min(OUTAGE_DELAY_S * 2 ** (count - 1), OUTAGE_DELAY_MAX_S))
+
+
+def _decisive(error: BaseException) -> BaseException:
+    """Return the error that decides: in a group, one that asks for something in particular, else the group."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    for kind in (LeaseLostError, PermanentError, InvalidError):
+        if (found := error.subgroup(kind)) is not None:
+            return _first(found)
+    return _first(error) if error.split(RetryLater)[1] is None else error
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _is_outage(error: BaseException) -> bool:

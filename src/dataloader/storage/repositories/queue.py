@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from dataloader.domain.jobs import ClaimedJob, Lease
-from dataloader.domain.json_values import dump
+from dataloader.domain.json_values import dump, dump_result, dump_storable
 from dataloader.domain.outcomes import Settlement
 from dataloader.storage.db import Connection
 from dataloader.storage.queries import load_queries
@@ -59,7 +59,7 @@ class QueueRepository:
             [one.kind.value for one in settlements],
             [one.delay_s for one in settlements],
             [None if one.error is None else dump(one.error) for one in settlements],
-            [None if one.result is None else dump(one.result) for one in settlements],
+            [None if one.result is None else dump_result(one.result) for one in settlements],
             [None if one.progress is None else dump(one.progress) for one in settlements],
             [one.start_over for one in settlements],
             [dump(one.data) for one in settlements],
@@ -99,7 +99,7 @@ class QueueRepository:
             self._sql.checkpoint,
             lease.job_id,
             lease.epoch,
-            None if state is None else dump(state),
+            None if state is None else dump_storable(state),
             None if progress is None else dump(progress),
             self._lease_s,
         )

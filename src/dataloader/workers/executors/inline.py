@@ -16,7 +16,7 @@ import uvloop
 from dataloader.connectors.http import HttpClient
 from dataloader.context import AppContext
 from dataloader.domain.jobs import Lease
-from dataloader.domain.outcomes import Outcome
+from dataloader.domain.outcomes import HandedOver, Outcome
 from dataloader.exceptions import DataloaderError
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.repositories.presence import PresenceRepository
@@ -86,6 +86,8 @@ class InlineExecutor:
 
     def close(self) -> bool:
         """End the thread; return whether it ended, which a pipeline that blocks its loop prevents."""
+        if not self._thread.is_alive():
+            return True
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join(CLOSE_TIMEOUT_S)
         return not self._thread.is_alive()
@@ -133,9 +135,11 @@ class InlineExecutor:
 
     async def _execute(self, run: Run) -> None:
         assert self._runner is not None  # noqa: S101 - set before the thread takes runs
+        outcome: Outcome = HandedOver("the run ended without an outcome")
         try:
-            self._report(run, await self._runner.execute(run))
+            outcome = await self._runner.execute(run)
         finally:
+            self._report(run, outcome)
             self._tasks.pop(run.lease, None)
 
     def _report(self, run: Run, outcome: Outcome) -> None:
