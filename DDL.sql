@@ -74,7 +74,6 @@ CREATE TABLE "public".dl_jobs (
     epoch INTEGER DEFAULT 0 NOT NULL,
     checkpoint_epoch INTEGER,
     loss_epoch INTEGER,
-    passed_over SMALLINT DEFAULT 0 NOT NULL,
     worker_id UUID,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     available_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
@@ -125,7 +124,7 @@ CREATE INDEX dl_jobs_finished_ix ON "public".dl_jobs (finished_at) WHERE finishe
 
 CREATE INDEX dl_jobs_keyed_due_ix ON "public".dl_jobs (available_at) WHERE status = 'queued' and not ready and hold_reason is null and (lock_key is not null or partition_key is not null);
 
-CREATE INDEX dl_jobs_lock_ix ON "public".dl_jobs (lock_key, passed_over, priority, available_at, seq) WHERE status = 'queued' and lock_key is not null;
+CREATE INDEX dl_jobs_lock_ix ON "public".dl_jobs (lock_key, queue, task, priority, available_at, seq) WHERE status = 'queued' and lock_key is not null;
 
 CREATE UNIQUE INDEX dl_jobs_lock_turn_uq ON "public".dl_jobs (lock_key) WHERE lock_key is not null and (ready or status = 'running');
 
@@ -243,9 +242,10 @@ begin
     raise exception 'an idempotency key is being removed at this moment, try again' using errcode = 'serialization_failure';
   end if;
 
-  -- The partition's lock is held until commit, so seq orders a partition as its jobs were acknowledged.
+  -- The partition's lock is held until commit, so seq orders a partition as its jobs were acknowledged. Partitions share
+  -- 1,024 locks: one each would fill the server's lock table, which all its databases share.
   perform pg_advisory_xact_lock(p.hash)
-     from (select distinct hashtextextended('public.' || (e.item->>'partition_key'), 3) as hash
+     from (select distinct hashtextextended('public.' || (hashtextextended(e.item->>'partition_key', 3) & 1023), 3) as hash
              from jsonb_array_elements(p_jobs) as e(item)
             where e.item->>'partition_key' is not null
             order by 1) as p;
@@ -330,6 +330,33 @@ end $$;
 comment on function "public".dl_enqueue(text, text, jsonb, text, text, text, integer, timestamptz, integer, integer, float8, float8, jsonb, text) is
 'Enqueue one job in the caller''s transaction and wake the workers at its commit; answers the job''s id';
 
+create function "public".dl_lock_kinds(p_lock_keys text[]) returns table (lock_key text, queue text, task text, served boolean)
+language sql stable
+as $$
+  with recursive kind as (
+    select k.lock_key, k.queue, k.task
+      from unnest(p_lock_keys) l,
+   lateral (select j.lock_key, j.queue, j.task from "public".dl_jobs j
+             where j.lock_key = l and j.status = 'queued'
+             order by j.queue, j.task limit 1) k
+    union all
+    select n.lock_key, n.queue, n.task
+      from kind k,
+   lateral (select j.lock_key, j.queue, j.task from "public".dl_jobs j
+             where j.lock_key = k.lock_key and j.status = 'queued' and (j.queue, j.task) > (k.queue, k.task)
+             order by j.queue, j.task limit 1) n
+  ), fleet as materialized (
+    select w.queues, w.tasks from "public".dl_workers w where w.expires_at > statement_timestamp() and not w.stopping
+  )
+  select k.lock_key, k.queue, k.task,
+         not exists (select from fleet) or exists (select from fleet f where f.queues ? k.queue and k.task = any (f.tasks))
+    from kind k
+   where not exists (select from "public".dl_queues q where q.queue = k.queue and q.paused_at is not null)
+$$;
+
+comment on function "public".dl_lock_kinds(text[]) is
+'Queues and tasks of the jobs behind lock keys, paused queues left out; served: a live worker takes them, or there is none at all';
+
 create function "public".dl_promote(
   p_lock_keys text[],
   p_partition_keys text[],
@@ -368,40 +395,46 @@ begin
    where pg_try_advisory_xact_lock(hashtextextended('public.' || s.lock_key, 1));
   select array_agg(s.partition_key) into v_partitions
     from (select distinct c.partition_key
-            from unnest(p_lock_keys) l,
+            from "public".dl_lock_kinds(p_lock_keys) k,
          lateral (select j.partition_key from "public".dl_jobs j
-                   where j.lock_key = l and j.status = 'queued'
-                   order by j.passed_over, j.priority, j.available_at, j.seq limit (select 10)) c
+                   where j.lock_key = k.lock_key and j.queue = k.queue and j.task = k.task and j.status = 'queued'
+                   order by j.priority, j.available_at, j.seq limit (select 10)) c
            where c.partition_key <> all (p_partition_keys)) s
    where pg_try_advisory_xact_lock(hashtextextended('public.' || s.partition_key, 2));
   v_locks := array(select distinct unnest(p_lock_keys || v_locks));
   v_partitions := array(select distinct unnest(p_partition_keys || v_partitions));
   v_now := clock_timestamp();
 
-  -- An offer nobody takes must not hold a key for ever: it steps behind the others.
+  -- An offer that no live worker can take must not hold the key of one that can be taken. Where all workers are merely busy
+  -- it stands: were it withdrawn for the next one's sake, fresh jobs would overtake it without end.
   update "public".dl_jobs j
-     set ready = false, passed_over = least(j.passed_over + 1, 30000)
+     set ready = false
    where j.job_id in (
      select o.job_id from "public".dl_jobs o
       where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
-        and (select true from "public".dl_jobs c
-              where c.lock_key = o.lock_key and c.status = 'queued'
-                and case when not c.ready and c.hold_reason is null and c.available_at <= v_now and c.job_id <> o.job_id
-                         then 1 else 0 end <> 0
+        and not exists (select from "public".dl_lock_kinds(array[o.lock_key]) k where k.queue = o.queue and k.task = o.task and k.served)
+        and (select true
+               from "public".dl_lock_kinds(array[o.lock_key]) k,
+            lateral (select from "public".dl_jobs c
+                      where c.lock_key = k.lock_key and c.queue = k.queue and c.task = k.task and c.status = 'queued'
+                        and case when not c.ready and c.hold_reason is null and c.available_at <= v_now then 1 else 0 end <> 0
+                      limit 1) c
+              where k.served
               limit 1)
         for no key update skip locked);
 
-  -- The first that fits is found by walking the index in order. A join, or a filter that the planner takes to hold for few
-  -- rows, would make it read and sort everything behind a busy key: hence the scalar subquery and the case.
+  -- The first that fits is found by walking the index in order, once for each queue and task behind the key, so that those
+  -- which nobody serves cost one look however many they are. A join, or a filter that the planner takes to hold for few
+  -- rows, would make it read and sort everything behind a busy key: hence the case.
   with free as (
     select l from unnest(v_locks) l
      where not exists (select from "public".dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
   ), picked as materialized (
-    select c.job_id from free,
-   lateral (select j.job_id from "public".dl_jobs j
-             where j.lock_key = free.l and j.status = 'queued'
+    select distinct on (k.lock_key) c.job_id
+      from "public".dl_lock_kinds(array(select f.l from free f)) k,
+   lateral (select j.job_id, j.priority, j.available_at, j.seq from "public".dl_jobs j
+             where j.lock_key = k.lock_key and j.queue = k.queue and j.task = k.task and j.status = 'queued'
                and case when not j.ready and j.hold_reason is null and j.available_at <= v_now
-                         and (select q.paused_at from "public".dl_queues q where q.queue = j.queue) is null
                          and (j.partition_key is null
                               or (j.partition_key = any (v_partitions)
                                   and not exists (select from "public".dl_jobs t
@@ -410,9 +443,10 @@ begin
                                                    where h.partition_key = j.partition_key and h.seq < j.seq
                                                      and (h.status = 'queued' or h.blocks_partition))))
                         then 1 else 0 end <> 0
-             order by j.passed_over, j.priority, j.available_at, j.seq
+             order by j.priority, j.available_at, j.seq
              limit 1
                for no key update skip locked) c
+     order by k.lock_key, not k.served, c.priority, c.available_at, c.seq
   ), offered as (
     update "public".dl_jobs j set ready = true, offered_at = v_now
       from picked p where j.job_id = p.job_id
@@ -513,7 +547,7 @@ begin
 
   if v_job.status in ('failed', 'canceled', 'lost') then
     update "public".dl_jobs j
-       set status = 'queued', attempt = 0, losses = 0, loss_epoch = null, handovers = 0, passed_over = 0, cancel_requested = false,
+       set status = 'queued', attempt = 0, losses = 0, loss_epoch = null, handovers = 0, cancel_requested = false,
            blocks_partition = false, available_at = clock_timestamp(), finished_at = null, worker_id = null, result = null,
            ready = j.lock_key is null and j.partition_key is null and j.hold_reason is null,
            checkpoint = case when p_from_start then null else j.checkpoint end,

@@ -18,6 +18,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: set[asyncio.Event] = set()
         self.port = 0
+        self.rewrites: dict[bytes, bytes] = {}
 
     async def open(self) -> None:
         """Take connections, on the same port as before."""
@@ -50,7 +51,7 @@ class Proxy:
         self._silent.add(silent)
         upstream, downstream = await self._connect()
         with suppress(asyncio.CancelledError, ConnectionError):
-            await asyncio.gather(_pass(reader, downstream, silent), _pass(upstream, writer, silent))
+            await asyncio.gather(_pass(reader, downstream, silent, self.rewrites), _pass(upstream, writer, silent, {}))
         for end in (writer, downstream):
             end.transport.abort()
 
@@ -61,8 +62,12 @@ class Proxy:
         return await asyncio.open_connection(settings.pg_host, settings.pg_port)
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event) -> None:
+async def _pass(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event, rewrites: dict[bytes, bytes]
+) -> None:
     while data := await reader.read(65_536):
+        for old, new in rewrites.items():
+            data = data.replace(old, new)
         if not silent.is_set():
             writer.write(data)
             await writer.drain()

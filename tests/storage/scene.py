@@ -143,6 +143,19 @@ async def publish(pg: Connection, task: str = "t", *, policy: str = "skip", **op
     await PRESENCE.publish(pg, [entry])
 
 
+async def alive(
+    pg: Connection, *queues: str, tasks: str = "t blocking", stopping: bool = False, for_s: float = 60
+) -> UUID:
+    """Let a worker that serves queues say that it lives."""
+    worker_id = uuid4()
+    await pg.execute(
+        "insert into dl_workers (worker_id, host, pid, version, queues, tasks, stopping, expires_at)"
+        " values ($1, 'h', 1, 'v', $2, $3, $4, clock_timestamp() + make_interval(secs => $5))",
+        worker_id, json.dumps(dict.fromkeys(queues, 1)), tasks.split(), stopping, for_s,
+    )  # fmt: skip
+    return worker_id
+
+
 async def pause(pg: Connection, queue: str) -> None:
     """Pause a queue."""
     await pg.execute(

@@ -150,6 +150,63 @@ class TestConnecting:
             connection.terminate()
 
 
+_DEFAULTS = {
+    "default_transaction_isolation": "serializable",
+    "statement_timeout": "7s",
+    "transaction_timeout": "8s",
+}
+
+
+class TestDefaultsOfARole:
+    """What a role or database sets for others must not break promotion or end long chunks."""
+
+    @pytest.fixture
+    async def odd(self, direct: Settings, pg: Connection) -> AsyncIterator[Settings]:
+        kept = await pg.fetchval("select current_setting('statement_timeout')")
+        known = await pg.fetch("select name from pg_settings where name = any($1)", list(_DEFAULTS))
+        names = [row["name"] for row in known]
+        for name in names:
+            await pg.execute(f"alter database \"{direct.pg_database}\" set {name} = '{_DEFAULTS[name]}'")
+        yield direct
+        for name in names:
+            await pg.execute(f'alter database "{direct.pg_database}" reset {name}')
+        await pg.execute(f"alter database \"{direct.pg_database}\" set statement_timeout = '{kept}'")
+
+    async def shown(self, connection: Connection) -> dict[str, str]:
+        rows = await connection.fetch("select name, setting from pg_settings where name = any($1)", list(_DEFAULTS))
+        return {row["name"]: row["setting"] for row in rows}
+
+    async def test_our_connections_read_committed_and_set_their_own_limits(self, odd: Settings) -> None:
+        connection = await connect(odd, purpose="control")
+        try:
+            shown = await self.shown(connection)
+            assert shown.pop("default_transaction_isolation") == "read committed"
+            assert set(shown.values()) == {"0"}
+        finally:
+            connection.terminate()
+
+    async def test_requests_keep_the_limits_of_the_role(self, odd: Settings) -> None:
+        engine = open_engine(odd)
+        try:
+            async with engine.begin() as connection:
+                found = await connection.execute(
+                    text("select current_setting('transaction_isolation'), current_setting('statement_timeout')")
+                )
+                assert tuple(found.one()) == ("read committed", "7s")
+        finally:
+            await engine.dispose()
+
+    async def test_behind_a_transaction_pooler_nothing_is_set_that_another_client_would_get(
+        self, odd: Settings
+    ) -> None:
+        pooled = odd.model_copy(update={"dl_pg_statement_cache": 0})
+        connection = await connect(pooled, purpose="control")
+        try:
+            assert (await self.shown(connection))["default_transaction_isolation"] == "serializable"
+        finally:
+            connection.terminate()
+
+
 def _place(settings: Settings) -> dict[str, object]:
     """Return the parts of a DSN as settings."""
     assert settings.dl_db_dsn is not None

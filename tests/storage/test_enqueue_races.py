@@ -119,6 +119,17 @@ async def test_other_partitions_do_not_wait(other: Connection, pg: Connection) -
     await transaction.rollback()
 
 
+async def test_a_batch_of_many_partitions_takes_a_bounded_number_of_locks(pg: Connection) -> None:
+    """One lock each would fill the lock table of the whole server."""
+    async with pg.transaction():
+        await INTAKE.enqueue(pg, [job(partition_key=f"p{n}") for n in range(3_000)], actor=None)
+        taken = await pg.fetchval(
+            "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        )
+
+    assert 900 < taken <= 1_024
+
+
 async def test_a_key_that_is_pruned_while_its_replay_waits_still_answers_its_job(
     pg: Connection, other: Connection, connect_more: Connect
 ) -> None:

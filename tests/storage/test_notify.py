@@ -66,7 +66,7 @@ async def listening(pg: Connection) -> int | None:
     """Return the server process of the listener."""
     pid: int | None = await pg.fetchval(
         "select pid from pg_stat_activity where application_name = 'dataloader listener'"
-        " and datname = current_database() and query like 'LISTEN%'"
+        " and datname = current_database()"
     )
     return pid
 
@@ -183,6 +183,28 @@ class TestListener:
                 await heard.gets(ANYTHING)
 
         assert [entry["level"] for entry in told] == ["warning"]
+
+    async def test_a_listen_that_a_pooler_swallowed_counts_as_lost_and_the_message_says_what_to_do(
+        self, server: dict[str, object], make_settings: Callable[..., Settings], database: str
+    ) -> None:
+        logger, told = captured()
+        async with proxied(server_place(server)) as proxy:
+            proxy.rewrites = {b"LISTEN": b"NOTIFY"}
+            listener = NotifyListener(make_settings(dl_listen_dsn=proxy.dsn(database)), logger)
+            heard = Heard(listener, "queue")
+
+            async with running(listener):
+
+                async def said() -> bool:
+                    return bool(told)
+
+                await until(said)
+                assert not listener.connected
+                assert heard.values == []
+                proxy.rewrites = {}
+                await is_connected(listener)
+
+        assert "DL_LISTEN_DSN" in told[0]["reason"]
 
     async def test_it_stops_while_it_waits_for_the_server(
         self, server: dict[str, object], make_settings: Callable[..., Settings], database: str

@@ -131,6 +131,20 @@ class TestCancel:
         with pytest.raises(UnavailableError):
             await cancel(other, job_id)
 
+    async def test_a_server_without_memory_or_locks_is_to_be_asked_again(self, pg: Connection) -> None:
+        job_id = await bring_to(pg, S.QUEUED)
+        await pg.execute(
+            "create function pg_temp.refuse() returns trigger language plpgsql as"
+            " $$ begin raise exception 'out of shared memory' using errcode = 'out_of_memory'; end $$;"
+            "create trigger refuse before update on dl_jobs execute function pg_temp.refuse()"
+        )
+
+        try:
+            with pytest.raises(UnavailableError, match="out of memory or locks"):
+                await cancel(pg, job_id)
+        finally:
+            await pg.execute("drop trigger refuse on dl_jobs")
+
 
 class TestRetry:
     @pytest.mark.parametrize("status", list(S))
@@ -153,13 +167,13 @@ class TestRetry:
         await cancel(pg, lease.job_id)
         await expire(pg, lease.job_id)
         await reap(pg)
-        await put(pg, lease.job_id, handovers=3, passed_over=2, available_at=datetime(2020, 1, 1, tzinfo=UTC))
+        await put(pg, lease.job_id, handovers=3, available_at=datetime(2020, 1, 1, tzinfo=UTC))
 
         await retry(pg, lease.job_id)
 
         stored = await row(pg, lease.job_id)
-        names = ("attempt", "losses", "loss_epoch", "handovers", "passed_over", "cancel_requested", "finished_at")
-        assert [stored[name] for name in names] == [0, 0, None, 0, 0, False, None]
+        names = ("attempt", "losses", "loss_epoch", "handovers", "cancel_requested", "finished_at")
+        assert [stored[name] for name in names] == [0, 0, None, 0, False, None]
         assert abs(stored["available_at"] - datetime.now(UTC)) < timedelta(seconds=10)
         assert (await rerun(pg, lease.job_id)).epoch == lease.epoch + 1
 

@@ -13,7 +13,7 @@ import pytest
 from dataloader.storage.db import Connection
 from dataloader.storage.queries import load_queries
 from tests.conftest import _connect, _database, _settings
-from tests.storage.scene import SCHEMA, WORKER, answers, job
+from tests.storage.scene import SCHEMA, WORKER, alive, answers, job, pause
 
 SQL = load_queries(SCHEMA)
 RUNNING = 500
@@ -187,6 +187,35 @@ async def test_a_promotion_behind_a_busy_key_looks_at_a_few_of_the_jobs_behind_i
 
     assert seq_after == seq_before
     assert idx_after - idx_before < 10 * 60
+
+
+@pytest.mark.parametrize("state", ["paused", "unserved"])
+async def test_a_promotion_steps_over_a_queue_that_nobody_takes_from_in_one_look(big: Connection, state: str) -> None:
+    await big.execute("insert into dl_jobs (queue, task, lock_key, priority) values ('r', 't', 'busy', 200)")
+    await alive(big, *["q", "r"][state == "unserved" :])
+    if state == "paused":
+        await pause(big, "q")
+    _, idx_before = await _scans(big)
+    (row,) = await big.fetch("select * from dl_promote('{busy}', '{}')")
+    _, idx_after = await _scans(big)
+
+    assert tuple(row) == ("r", 1)
+    assert idx_after - idx_before < 60
+
+
+async def test_an_offer_that_gives_way_costs_a_few_looks(big: Connection) -> None:
+    await big.fetch("select * from dl_promote('{busy}', '{}')")
+    await big.execute(
+        "update dl_jobs set offered_at = offered_at - interval '3 seconds' where ready and lock_key = 'busy'"
+    )
+    await big.execute("insert into dl_jobs (queue, task, lock_key) values ('r', 't', 'busy')")
+    await alive(big, "r")
+    _, idx_before = await _scans(big)
+    (row,) = await big.fetch("select * from dl_promote('{busy}', '{}')")
+    _, idx_after = await _scans(big)
+
+    assert tuple(row) == ("r", 1)
+    assert idx_after - idx_before < 60
 
 
 async def test_a_promotion_of_two_hundred_keys_looks_at_a_few_jobs_each(big: Connection) -> None:

@@ -18,6 +18,7 @@ from tests.storage.conftest import Connect
 from tests.storage.scene import (
     INTAKE,
     PROMOTION,
+    alive,
     blocked,
     claim,
     enqueue,
@@ -290,10 +291,21 @@ class TestBothKeys:
 
 
 class TestOffersNobodyTakes:
-    async def test_an_old_offer_steps_behind_the_others(self, pg: Connection) -> None:
-        first, second = await enqueue(pg, job(lock_key="l", queue="nobody"), job(lock_key="l"))
+    @pytest.mark.parametrize("who", ["other queue", "other task", "stopping", "gone"])
+    async def test_an_old_offer_that_no_live_worker_can_take_gives_way_to_one_that_can_be_taken(
+        self, pg: Connection, who: str
+    ) -> None:
+        first, second = await enqueue(pg, job(lock_key="l", task="first", priority=1), job(lock_key="l", queue="r"))
         await promote(pg, "l")
         assert await ready(pg) == [first]
+        await alive(pg, "r")
+        match who:
+            case "other task":
+                await alive(pg, "q")
+            case "stopping":
+                await alive(pg, "q", tasks="first", stopping=True)
+            case "gone":
+                await alive(pg, "q", tasks="first", for_s=-1)
         await promote(pg, "l")
         assert await ready(pg) == [first]
 
@@ -301,21 +313,64 @@ class TestOffersNobodyTakes:
         await promote(pg, "l")
 
         assert await ready(pg) == [second]
-        assert await look(pg, first, "passed_over status attempt") == (1, "queued", 0)
+        assert await look(pg, first, "status attempt") == ("queued", 0)
 
-    async def test_it_comes_back_when_the_others_have_had_their_turn(self, pg: Connection) -> None:
-        first, second = await enqueue(pg, job(lock_key="l"), job(lock_key="l"))
+    async def test_a_queue_without_a_worker_comes_last_until_it_has_one(self, pg: Connection) -> None:
+        unserved, served = await enqueue(pg, job(lock_key="l", queue="r", priority=1), job(lock_key="l", priority=9))
+        await alive(pg, "q")
         await promote(pg, "l")
+        assert await ready(pg) == [served]
+        await pg.execute("update dl_jobs set ready = false")
+
+        await alive(pg, "r")
+        await promote(pg, "l")
+
+        assert await ready(pg) == [unserved]
+
+    async def test_what_nobody_serves_is_offered_when_nothing_else_waits(self, pg: Connection) -> None:
+        (unserved,) = await enqueue(pg, job(lock_key="l", queue="r"))
+        await alive(pg, "q")
+
+        await promote(pg, "l")
+
+        assert await ready(pg) == [unserved]
+
+    async def test_an_offer_that_nobody_serves_stands_beside_others_that_nobody_serves(self, pg: Connection) -> None:
+        (first,) = await enqueue(pg, job(lock_key="l", queue="r"))
+        await alive(pg, "q")
+        await promote(pg, "l")
+        await enqueue(pg, job(lock_key="l", queue="s", priority=1))
         await let_offers_age(pg)
-        await promote(pg, "l")
-        (claimed,) = await claim(pg)
-        assert claimed.lease.job_id == second
-        await settle(pg, claimed.lease, SettleKind.SUCCEEDED)
 
         await promote(pg, "l")
 
-        assert [one.lease.job_id for one in await claim(pg)] == [first]
-        assert (await row(pg, first))["passed_over"] == 0
+        assert await ready(pg) == [first]
+
+    @pytest.mark.parametrize("fleet", ["busy", "none"])
+    async def test_an_offer_whose_workers_are_busy_stands_so_that_fresh_jobs_cannot_overtake_it(
+        self, pg: Connection, fleet: str
+    ) -> None:
+        if fleet == "busy":
+            await alive(pg, "q", "r")
+        (first,) = await enqueue(pg, job(lock_key="l"))
+        await promote(pg, "l")
+
+        for _ in range(5):
+            await enqueue(pg, job(lock_key="l"), job(lock_key="l", queue="r", priority=1))
+            await let_offers_age(pg)
+            await promote(pg, "l")
+            assert await ready(pg) == [first]
+
+    async def test_an_offer_in_a_queue_that_was_paused_beside_it_gives_way(self, pg: Connection) -> None:
+        _, second = await enqueue(pg, job(lock_key="l"), job(lock_key="l", queue="r"))
+        await alive(pg, "q", "r")
+        await promote(pg, "l")
+        await pause(pg, "q")
+        await let_offers_age(pg)
+
+        await promote(pg, "l")
+
+        assert await ready(pg) == [second]
 
     async def test_an_offer_without_a_rival_stands(self, pg: Connection) -> None:
         (only,) = await enqueue(pg, job(lock_key="l"))
@@ -367,6 +422,8 @@ class TestOffersNobodyTakes:
         first, _ = await enqueue(pg, job(lock_key="l"), job(lock_key="l"))
         await promote(pg, "l")
         await let_offers_age(pg)
+        await alive(pg, "r")
+        await enqueue(pg, job(lock_key="l", queue="r"))
         transaction = other.transaction()
         await transaction.start()
         assert len(await claim(other)) == 1
@@ -375,7 +432,7 @@ class TestOffersNobodyTakes:
         await transaction.commit()
 
         assert await ready(pg) == []
-        assert await look(pg, first, "status passed_over") == ("running", 0)
+        assert await look(pg, first, "status") == ("running",)
 
 
 class TestConcurrency:

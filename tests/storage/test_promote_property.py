@@ -12,7 +12,20 @@ from hypothesis import strategies as st
 from dataloader.domain.jobs import Keys, Lease
 from dataloader.domain.outcomes import SettleKind
 from dataloader.storage.db import Connection
-from tests.storage.scene import INTAKE, PROMOTION, claim, enqueue, expire, job, pause, publish, reap, resume, settle
+from tests.storage.scene import (
+    INTAKE,
+    PROMOTION,
+    alive,
+    claim,
+    enqueue,
+    expire,
+    job,
+    pause,
+    publish,
+    reap,
+    resume,
+    settle,
+)
 
 LOCKS, PARTITIONS, QUEUES = ("l1", "l2"), ("p1", "p2"), ("q", "r")
 
@@ -33,6 +46,8 @@ _EVENTS = st.one_of(
     st.tuples(st.just("retry"), st.integers(0, 20)),
     st.tuples(st.just("pause"), st.sampled_from(QUEUES)),
     st.tuples(st.just("resume"), st.sampled_from(QUEUES)),
+    st.tuples(st.just("alive"), st.sampled_from(QUEUES)),
+    st.tuples(st.just("no worker")),
     st.tuples(st.just("age")),
 )
 
@@ -90,6 +105,10 @@ class World:
                 await pause(self.pg, queue)
             case ("resume", queue):
                 await resume(self.pg, queue)
+            case ("alive", queue):
+                await alive(self.pg, queue)
+            case ("no worker",):
+                await self.pg.execute("delete from dl_workers")
             case ("age",):
                 await self.pg.execute("update dl_jobs set offered_at = offered_at - interval '3 seconds' where ready")
 

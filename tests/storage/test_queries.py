@@ -36,7 +36,7 @@ PARAMETERS = {
     "save_state": "text text jsonb uuid",
     "server_time": "",
     "settle": "uuid[] int4[] text[] float8[] jsonb[] jsonb[] jsonb[] bool[] jsonb[] text",
-    "terminate_strays": "timestamptz",
+    "terminate_strays": "timestamptz text",
     "why": "uuid int8",
     "worker_beat": "uuid text int4 text jsonb text[] bool float8",
     "worker_leave": "uuid",
@@ -71,4 +71,4 @@ def test_a_schema_is_quoted_as_an_identifier_and_plain_in_a_text() -> None:
 
 
 def test_the_name_of_a_run_fits_into_an_application_name() -> None:
-    assert len(run_name("0" * 36, 2**31 - 1)) < 64
+    assert len(run_name("0" * 36, 2**31 - 1, schema="x" * 63)) < 64

@@ -12,14 +12,16 @@ import pytest
 from dataloader.domain.jobs import Keys, Lease
 from dataloader.domain.outcomes import SettleKind
 from dataloader.storage.db import Connection
-from dataloader.storage.queries import run_name
+from dataloader.storage.queries import run_name, run_prefix
 from dataloader.storage.repositories.rows import Verdict
+from tests.conftest import _connect, _settings
 from tests.storage.conftest import Connect
 from tests.storage.scene import (
     INTAKE,
     PATIENCE_S,
     QUEUE,
     RECOVERY,
+    SCHEMA,
     WORKER,
     as_json,
     blocked,
@@ -346,7 +348,9 @@ class TestStrays:
     """A worker frozen in the middle of a chunk keeps its locks; its backend is ended."""
 
     async def chunk(self, session: Connection, lease: Lease) -> None:
-        await session.execute(f"begin; set local application_name = '{run_name(lease.job_id, lease.epoch)}'")
+        await session.execute(
+            f"begin; set local application_name = '{run_name(lease.job_id, lease.epoch, schema=SCHEMA)}'"
+        )
 
     async def is_alive(self, pg: Connection, session: Connection) -> bool:
         return bool(await pg.fetchval("select 1 from pg_stat_activity where pid = $1", session.get_server_pid()))
@@ -395,9 +399,36 @@ class TestStrays:
     async def test_sessions_of_others_are_left_alone_whatever_they_call_themselves(
         self, pg: Connection, other: Connection
     ) -> None:
-        await other.execute("begin; set local application_name = 'dl/not-a-job/1'")
+        prefix = run_prefix(SCHEMA)
+        lease = await running(pg)
+        for name in (
+            "dl/not-a-job/1",
+            f"{prefix}{'-' * 36}/1",
+            f"{prefix}{'a' * 36}/1",
+            f"{prefix}{uuid4()}/{'9' * 10}",
+            f"{prefix}{uuid4()}/1/1",
+            prefix,
+            "dl/%",
+        ):
+            await other.execute(f"begin; set local application_name = '{name}'")
+            assert await self.ended(pg) == 0
+            await other.execute("rollback")
+        assert await look(pg, lease.job_id, "status") == ("running",)
 
+    @pytest.mark.parametrize("where", ["another database", "another schema"])
+    async def test_a_copy_of_the_service_is_left_alone(
+        self, pg: Connection, other: Connection, server: dict[str, object], where: str
+    ) -> None:
+        lease = await running(pg)
+        name = run_name(lease.job_id, lease.epoch, schema=SCHEMA if where == "another database" else "copy")
+        session = other if where == "another schema" else await _connect(_settings(server, "postgres"))
+        await session.execute(f"begin; set local application_name = '{name}'")
+        await expire(pg, lease.job_id)
+
+        assert await RECOVERY.cancel_statements(pg, [lease]) == 0
         assert await self.ended(pg) == 0
+        assert await session.fetchval("select 1") == 1
+        session.terminate()
 
     async def test_the_statement_of_a_run_is_canceled_without_ending_its_session(
         self, pg: Connection, other: Connection

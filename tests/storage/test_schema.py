@@ -156,7 +156,8 @@ class TestOneSchema:
         functions = (await catalogue(pg, "public"))["functions"]
 
         assert {name.partition("(")[0] for name in functions} == {
-            "dl_uuid7", "dl_fingerprint", "dl_enqueue_many", "dl_enqueue", "dl_promote", "dl_cancel", "dl_retry"
+            "dl_uuid7", "dl_fingerprint", "dl_enqueue_many", "dl_enqueue", "dl_lock_kinds", "dl_promote", "dl_cancel",
+            "dl_retry",
         }  # fmt: skip
         assert all(comment for _, comment in functions.values())
 

@@ -25,6 +25,7 @@ else:
 CONNECT_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 10.0
 POOL_TIMEOUT_S = 3.0
+_TRANSACTION_TIMEOUT_SINCE = 17
 
 _AWAY = (
     OSError,
@@ -85,14 +86,34 @@ async def connect(
     """
     options = connect_options(settings, dsn=dsn) | driver_options
     with translated():
-        connection: Connection = await asyncpg.connect(
+        connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
             **options,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout_s,
             statement_cache_size=settings.dl_pg_statement_cache,
             server_settings={"application_name": f"dataloader {purpose}"},
         )
+        if settings.dl_pg_statement_cache > 0:
+            await _set_defaults(connection, bounded=purpose == "api")
         return connection
+
+
+async def _set_defaults(connection: asyncpg.Connection[asyncpg.Record], *, bounded: bool) -> None:
+    """Undo what a role or database sets for others; a transaction pooler would hand it on to another client.
+
+    Sent as a statement: PgBouncer refuses such parameters at the start. Where `bounded`, the role's timeouts stay.
+    """
+    names = {"default_transaction_isolation": "read committed"}
+    if not bounded:
+        names["statement_timeout"] = "0"
+        if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+            names["transaction_timeout"] = "0"
+    sql = "; ".join(f"set {name} = '{value}'" for name, value in names.items())
+    try:
+        await connection.execute(sql, timeout=CONNECT_TIMEOUT_S)
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 def is_away(error: BaseException) -> bool:

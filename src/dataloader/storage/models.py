@@ -66,7 +66,6 @@ class Job(Base):
         seq: Order of acknowledgement within a partition, and age in the claim's order.
         checkpoint_epoch: Epoch of the run that wrote the checkpoint.
         loss_epoch: Epoch of the last run whose lease expired; a later `checkpoint_epoch` means progress since then.
-        passed_over: How often an offer of this job was withdrawn because no worker took it.
         blocks_partition: Finally failed or lost, and still in the way of its partition.
         hold_reason: Why the job may not be offered yet although it is due.
     """
@@ -91,7 +90,6 @@ class Job(Base):
     epoch: Mapped[int] = mapped_column(server_default=text("0"))
     checkpoint_epoch: Mapped[int | None]
     loss_epoch: Mapped[int | None]
-    passed_over: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     worker_id: Mapped[UUID | None] = mapped_column(Uuid())
     created_at: Mapped[datetime] = mapped_column(server_default=_now())
     available_at: Mapped[datetime] = mapped_column(server_default=_now())
@@ -151,7 +149,8 @@ class Job(Base):
         Index(
             "dl_jobs_lock_ix",
             "lock_key",
-            "passed_over",
+            "queue",
+            "task",
             "priority",
             "available_at",
             "seq",

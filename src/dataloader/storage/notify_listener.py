@@ -100,6 +100,7 @@ class NotifyListener:
         try:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(self._channel, self._on_notification)
+            await self._probe(connection)
             self.connected = True
             self._tell_all()
             await self._probe_until_lost(connection, stop, lost)
@@ -114,10 +115,16 @@ class NotifyListener:
                 if lost.is_set():
                     raise DatabaseAwayError("the listening connection ended")
                 if not stop.is_set():
-                    await connection.fetchval("select count(*) from pg_listening_channels()")
+                    await self._probe(connection)
         finally:
             for waiter in waiters:
                 waiter.cancel()
+
+    async def _probe(self, connection: Connection) -> None:
+        if not await connection.fetchval("select count(*) from pg_listening_channels()"):
+            raise DatabaseAwayError(
+                "the server knows nothing of this listener: a pooler took its LISTEN; point DL_LISTEN_DSN at the server"
+            )
 
     def _on_notification(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
         if pid != self._own_pid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from hashlib import sha256
 from importlib.resources import files
 
 
@@ -58,6 +59,11 @@ def channel(schema: str) -> str:
     return f"dl_{schema}"
 
 
-def run_name(job_id: object, epoch: int) -> str:
+def run_prefix(schema: str) -> str:
+    """Return how the names of a schema's runs begin; a copy of the schema beside it knows the same jobs."""
+    return f"dl/{sha256(schema.encode()).hexdigest()[:8]}/"
+
+
+def run_name(job_id: object, epoch: int, *, schema: str) -> str:
     """Return the application name that a run's chunk transactions carry on the server, at most 63 bytes."""
-    return f"dl/{job_id}/{epoch}"
+    return f"{run_prefix(schema)}{job_id}/{epoch}"

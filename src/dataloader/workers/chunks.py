@@ -162,7 +162,7 @@ async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTrans
         transaction = connection.transaction(isolation="read_committed")
         try:
             await transaction.start()
-            await connection.execute(_mark(run, connection))
+            await connection.execute(_mark(run, connection, resources.settings.pg_schema))
             chunk = ChunkTransaction(run, resources, connection)
             yield chunk
             sent_s = time.monotonic()
@@ -179,10 +179,10 @@ async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTrans
         run.advanced = run.advanced or chunk.saved_state is not None
 
 
-def _mark(run: Run, connection: Connection) -> str:
+def _mark(run: Run, connection: Connection, schema: str) -> str:
     """Name the transaction, and let it take its time: the reaper ends the chunks of frozen workers, and only those."""
-    name = run_name(run.lease.job_id, run.lease.epoch)
-    limits = ["idle_in_transaction_session_timeout"]
+    name = run_name(run.lease.job_id, run.lease.epoch, schema=schema)
+    limits = ["idle_in_transaction_session_timeout", "statement_timeout"]
     if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
         limits.append("transaction_timeout")
     return "; ".join([f"set local application_name = '{name}'", *(f"set local {limit} = 0" for limit in limits)])

@@ -13,7 +13,7 @@ from dataloader.domain.jobs import ClaimedJob, Keys, Lease
 from dataloader.domain.outcomes import SettleKind, Settlement
 from dataloader.exceptions import DatabaseAwayError
 from dataloader.storage.db import PinnedConnection, is_passing
-from dataloader.storage.repositories.promotion import PromotionRepository
+from dataloader.storage.repositories.promotion import DUE_PER_STATEMENT, PromotionRepository
 from dataloader.storage.repositories.queue import QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
 from dataloader.storage.repositories.rows import Released
@@ -101,10 +101,12 @@ class Control:
         async with self._pinned.use() as connection:
             self.announce(await self._promotion.promote(connection, keys))
 
-    async def promote_due(self) -> None:
-        """Make due jobs without keys ready, and wake their queues."""
+    async def promote_due(self) -> bool:
+        """Make a batch of due jobs without keys ready, and wake their queues; return whether more may be due."""
         async with self._pinned.use() as connection:
-            self.announce(await self._promotion.promote_due(connection))
+            offered = await self._promotion.promote_due(connection)
+        self.announce(offered)
+        return offered.total() >= DUE_PER_STATEMENT
 
     async def promote_keys_due(self, *, window_s: float) -> None:
         """Offer keyed jobs that became due within the last `window_s` seconds."""

@@ -9,6 +9,8 @@ from dataloader.workers.control import Control
 from dataloader.workers.periodic import Periodic
 
 KEYS_PER_SCAN = 200
+DUE_BATCHES_PER_STEP = 50
+"""Bounds one step, so that keys have their turn too; the connection is free for others between two batches."""
 OVERLAP_S = 2.0
 
 
@@ -38,7 +40,9 @@ class Promoter(Periodic):
         """Promote once."""
         started_s = time.monotonic()
         window_s = OVERLAP_S if self._looked_s is None else started_s - self._looked_s + OVERLAP_S
-        await self._control.promote_due()
+        for _ in range(DUE_BATCHES_PER_STEP):
+            if not await self._control.promote_due():
+                break
         await self._control.promote_keys_due(window_s=window_s)
         await self._scan(started_s)
         self._looked_s = started_s

@@ -56,7 +56,8 @@ class IntakeRepository:
 
         Raises:
             InvalidError: A value breaks a rule of the table.
-            UnavailableError: Another transaction holds a key of this batch for too long; try again.
+            UnavailableError: Another transaction holds a key of this batch for too long, or the server is out of memory
+                or locks; try again.
         """
         body = dump_jobs(jobs)
         with _refused():
@@ -139,3 +140,7 @@ def _raise_refusal(error: BaseException | None) -> None:
         raise InvalidError(f"the database refused a value: {error}") from error
     if isinstance(error, _BUSY):
         raise UnavailableError("another transaction holds this key at the moment; try again") from error
+    if isinstance(error, asyncpg.OutOfMemoryError):
+        raise UnavailableError(
+            "the server is out of memory or locks at the moment; try again, with fewer jobs"
+        ) from error

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from dataloader.domain.jobs import Lease
 from dataloader.storage.db import Connection
-from dataloader.storage.queries import load_queries, run_name
+from dataloader.storage.queries import load_queries, run_name, run_prefix
 from dataloader.storage.repositories.rows import Released
 
 REAP_LIMIT = 500
@@ -23,6 +23,7 @@ class RecoveryRepository:
     """
 
     def __init__(self, schema: str) -> None:
+        self._schema = schema
         self._sql = load_queries(schema)
 
     async def server_time(self, connection: Connection) -> datetime:
@@ -51,11 +52,12 @@ class RecoveryRepository:
 
     async def terminate_strays(self, connection: Connection, asked_at: datetime) -> int:
         """End backends that work for runs whose lease was gone at `asked_at`; return how many there were."""
-        return int(await connection.fetchval(self._sql.terminate_strays, asked_at) or 0)
+        return int(await connection.fetchval(self._sql.terminate_strays, asked_at, run_prefix(self._schema)) or 0)
 
     async def cancel_statements(self, connection: Connection, leases: Iterable[Lease]) -> int:
         """Cancel the statements that these runs execute now; return how many there were."""
-        return int(await connection.fetchval(self._sql.cancel_run, _names(leases)) or 0)
+        names = [run_name(lease.job_id, lease.epoch, schema=self._schema) for lease in leases]
+        return int(await connection.fetchval(self._sql.cancel_run, names) or 0)
 
     async def prune_jobs(self, connection: Connection, *, retention_days: float) -> int:
         """Remove one batch of finished jobs with their events; return how many jobs."""
@@ -64,7 +66,3 @@ class RecoveryRepository:
     async def prune_keys(self, connection: Connection) -> int:
         """Remove one batch of idempotency keys that nothing needs any more; return how many."""
         return int(await connection.fetchval(self._sql.prune_keys, PRUNE_LIMIT) or 0)
-
-
-def _names(leases: Iterable[Lease]) -> list[str]:
-    return [run_name(lease.job_id, lease.epoch) for lease in leases]

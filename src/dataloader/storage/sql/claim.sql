@@ -20,7 +20,7 @@ with visible as materialized (
    where not $6 or (case when (select f.losses from visible f where f.place = 1) > 0 then v.place = 1 else v.losses = 0 end)
 ), claimed as (
   update {schema}.dl_jobs j
-     set status = 'running', ready = false, attempt = j.attempt + 1, epoch = j.epoch + 1, passed_over = 0, worker_id = $4,
+     set status = 'running', ready = false, attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = $4,
          started_at = t.now, heartbeat_at = t.now, lease_expires_at = t.now + make_interval(secs => $5)
     from (select clock_timestamp() as now) t
    where j.job_id = any (array(select p.job_id from picked p))

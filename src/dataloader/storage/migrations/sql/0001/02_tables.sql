@@ -48,7 +48,6 @@ CREATE TABLE {schema}.dl_jobs (
     epoch INTEGER DEFAULT 0 NOT NULL,
     checkpoint_epoch INTEGER,
     loss_epoch INTEGER,
-    passed_over SMALLINT DEFAULT 0 NOT NULL,
     worker_id UUID,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     available_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
@@ -99,7 +98,7 @@ CREATE INDEX dl_jobs_finished_ix ON {schema}.dl_jobs (finished_at) WHERE finishe
 --;
 CREATE INDEX dl_jobs_keyed_due_ix ON {schema}.dl_jobs (available_at) WHERE status = 'queued' and not ready and hold_reason is null and (lock_key is not null or partition_key is not null)
 --;
-CREATE INDEX dl_jobs_lock_ix ON {schema}.dl_jobs (lock_key, passed_over, priority, available_at, seq) WHERE status = 'queued' and lock_key is not null
+CREATE INDEX dl_jobs_lock_ix ON {schema}.dl_jobs (lock_key, queue, task, priority, available_at, seq) WHERE status = 'queued' and lock_key is not null
 --;
 CREATE UNIQUE INDEX dl_jobs_lock_turn_uq ON {schema}.dl_jobs (lock_key) WHERE lock_key is not null and (ready or status = 'running')
 --;

@@ -49,9 +49,10 @@ begin
     raise exception 'an idempotency key is being removed at this moment, try again' using errcode = 'serialization_failure';
   end if;
 
-  -- The partition's lock is held until commit, so seq orders a partition as its jobs were acknowledged.
+  -- The partition's lock is held until commit, so seq orders a partition as its jobs were acknowledged. Partitions share
+  -- 1,024 locks: one each would fill the server's lock table, which all its databases share.
   perform pg_advisory_xact_lock(p.hash)
-     from (select distinct hashtextextended('{schema_name}.' || (e.item->>'partition_key'), 3) as hash
+     from (select distinct hashtextextended('{schema_name}.' || (hashtextextended(e.item->>'partition_key', 3) & 1023), 3) as hash
              from jsonb_array_elements(p_jobs) as e(item)
             where e.item->>'partition_key' is not null
             order by 1) as p;

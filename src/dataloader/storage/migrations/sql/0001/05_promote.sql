@@ -1,3 +1,30 @@
+create function {schema}.dl_lock_kinds(p_lock_keys text[]) returns table (lock_key text, queue text, task text, served boolean)
+language sql stable
+as $$
+  with recursive kind as (
+    select k.lock_key, k.queue, k.task
+      from unnest(p_lock_keys) l,
+   lateral (select j.lock_key, j.queue, j.task from {schema}.dl_jobs j
+             where j.lock_key = l and j.status = 'queued'
+             order by j.queue, j.task limit 1) k
+    union all
+    select n.lock_key, n.queue, n.task
+      from kind k,
+   lateral (select j.lock_key, j.queue, j.task from {schema}.dl_jobs j
+             where j.lock_key = k.lock_key and j.status = 'queued' and (j.queue, j.task) > (k.queue, k.task)
+             order by j.queue, j.task limit 1) n
+  ), fleet as materialized (
+    select w.queues, w.tasks from {schema}.dl_workers w where w.expires_at > statement_timestamp() and not w.stopping
+  )
+  select k.lock_key, k.queue, k.task,
+         not exists (select from fleet) or exists (select from fleet f where f.queues ? k.queue and k.task = any (f.tasks))
+    from kind k
+   where not exists (select from {schema}.dl_queues q where q.queue = k.queue and q.paused_at is not null)
+$$
+--;
+comment on function {schema}.dl_lock_kinds(text[]) is
+'Queues and tasks of the jobs behind lock keys, paused queues left out; served: a live worker takes them, or there is none at all'
+--;
 create function {schema}.dl_promote(
   p_lock_keys text[],
   p_partition_keys text[],
@@ -36,40 +63,46 @@ begin
    where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.lock_key, 1));
   select array_agg(s.partition_key) into v_partitions
     from (select distinct c.partition_key
-            from unnest(p_lock_keys) l,
+            from {schema}.dl_lock_kinds(p_lock_keys) k,
          lateral (select j.partition_key from {schema}.dl_jobs j
-                   where j.lock_key = l and j.status = 'queued'
-                   order by j.passed_over, j.priority, j.available_at, j.seq limit (select 10)) c
+                   where j.lock_key = k.lock_key and j.queue = k.queue and j.task = k.task and j.status = 'queued'
+                   order by j.priority, j.available_at, j.seq limit (select 10)) c
            where c.partition_key <> all (p_partition_keys)) s
    where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.partition_key, 2));
   v_locks := array(select distinct unnest(p_lock_keys || v_locks));
   v_partitions := array(select distinct unnest(p_partition_keys || v_partitions));
   v_now := clock_timestamp();
 
-  -- An offer nobody takes must not hold a key for ever: it steps behind the others.
+  -- An offer that no live worker can take must not hold the key of one that can be taken. Where all workers are merely busy
+  -- it stands: were it withdrawn for the next one's sake, fresh jobs would overtake it without end.
   update {schema}.dl_jobs j
-     set ready = false, passed_over = least(j.passed_over + 1, 30000)
+     set ready = false
    where j.job_id in (
      select o.job_id from {schema}.dl_jobs o
       where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
-        and (select true from {schema}.dl_jobs c
-              where c.lock_key = o.lock_key and c.status = 'queued'
-                and case when not c.ready and c.hold_reason is null and c.available_at <= v_now and c.job_id <> o.job_id
-                         then 1 else 0 end <> 0
+        and not exists (select from {schema}.dl_lock_kinds(array[o.lock_key]) k where k.queue = o.queue and k.task = o.task and k.served)
+        and (select true
+               from {schema}.dl_lock_kinds(array[o.lock_key]) k,
+            lateral (select from {schema}.dl_jobs c
+                      where c.lock_key = k.lock_key and c.queue = k.queue and c.task = k.task and c.status = 'queued'
+                        and case when not c.ready and c.hold_reason is null and c.available_at <= v_now then 1 else 0 end <> 0
+                      limit 1) c
+              where k.served
               limit 1)
         for no key update skip locked);
 
-  -- The first that fits is found by walking the index in order. A join, or a filter that the planner takes to hold for few
-  -- rows, would make it read and sort everything behind a busy key: hence the scalar subquery and the case.
+  -- The first that fits is found by walking the index in order, once for each queue and task behind the key, so that those
+  -- which nobody serves cost one look however many they are. A join, or a filter that the planner takes to hold for few
+  -- rows, would make it read and sort everything behind a busy key: hence the case.
   with free as (
     select l from unnest(v_locks) l
      where not exists (select from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
   ), picked as materialized (
-    select c.job_id from free,
-   lateral (select j.job_id from {schema}.dl_jobs j
-             where j.lock_key = free.l and j.status = 'queued'
+    select distinct on (k.lock_key) c.job_id
+      from {schema}.dl_lock_kinds(array(select f.l from free f)) k,
+   lateral (select j.job_id, j.priority, j.available_at, j.seq from {schema}.dl_jobs j
+             where j.lock_key = k.lock_key and j.queue = k.queue and j.task = k.task and j.status = 'queued'
                and case when not j.ready and j.hold_reason is null and j.available_at <= v_now
-                         and (select q.paused_at from {schema}.dl_queues q where q.queue = j.queue) is null
                          and (j.partition_key is null
                               or (j.partition_key = any (v_partitions)
                                   and not exists (select from {schema}.dl_jobs t
@@ -78,9 +111,10 @@ begin
                                                    where h.partition_key = j.partition_key and h.seq < j.seq
                                                      and (h.status = 'queued' or h.blocks_partition))))
                         then 1 else 0 end <> 0
-             order by j.passed_over, j.priority, j.available_at, j.seq
+             order by j.priority, j.available_at, j.seq
              limit 1
                for no key update skip locked) c
+     order by k.lock_key, not k.served, c.priority, c.available_at, c.seq
   ), offered as (
     update {schema}.dl_jobs j set ready = true, offered_at = v_now
       from picked p where j.job_id = p.job_id

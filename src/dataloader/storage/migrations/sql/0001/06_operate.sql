@@ -60,7 +60,7 @@ begin
 
   if v_job.status in ('failed', 'canceled', 'lost') then
     update {schema}.dl_jobs j
-       set status = 'queued', attempt = 0, losses = 0, loss_epoch = null, handovers = 0, passed_over = 0, cancel_requested = false,
+       set status = 'queued', attempt = 0, losses = 0, loss_epoch = null, handovers = 0, cancel_requested = false,
            blocks_partition = false, available_at = clock_timestamp(), finished_at = null, worker_id = null, result = null,
            ready = j.lock_key is null and j.partition_key is null and j.hold_reason is null,
            checkpoint = case when p_from_start then null else j.checkpoint end,
