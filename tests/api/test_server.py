@@ -17,6 +17,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from dataloader.api.app import create_app
+from dataloader.api.protocol import HEAD_LIMIT_BYTES
 from dataloader.api.server import ApiServer
 from dataloader.base import supervise
 from dataloader.config import Settings
@@ -217,3 +218,12 @@ async def _until_up(client: httpx2.AsyncClient) -> None:
             await asyncio.sleep(0.05)
         else:
             return
+
+
+async def test_headers_that_do_not_end_are_cut_off(scene: Scene) -> None:
+    async with serving(scene) as server:
+        many = await _raw(server.port, (_head()[:-2] + b"x-a: ").ljust(HEAD_LIMIT_BYTES + 1, b"y"))
+        large = await _raw(server.port, b"GET /health HTTP/1.1\r\nhost: x\r\nx-a: " + b"y" * 70_000 + b"\r\n\r\n")
+
+    assert many.startswith(b"HTTP/1.1 431 ")
+    assert b"headers_too_large" in large

@@ -73,6 +73,14 @@ def test_the_readme_shows_a_pipeline_of_about_ten_lines() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_pipeline_in_documents_creates_the_tables_it_writes(document: Path) -> None:
+    for source in blocks(document, "python"):
+        written = set(re.findall(r"tx\.(?:copy_rows|upsert)\(\s*\"(\w+)\"", source))
+        created = set(re.findall(r"tx\.ensure_table\(\s*\"(\w+)\"", source))
+        assert written <= created
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_in_documents_exists(document: Path) -> None:
     known = _commands(build())
     shell = "\n".join(blocks(document, "sh")) + "\n".join(

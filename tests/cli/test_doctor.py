@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from dataloader.cli.doctor.command import leads_to_embedded
 from dataloader.cli.doctor.database import examine_database, judge_clock, judge_connections, judge_delay, judge_server
 from dataloader.cli.doctor.finding import Finding, Report, Verdict
 from dataloader.cli.doctor.surroundings import examine_surroundings, is_writable
 from dataloader.config import Settings, load_settings
+from dataloader.embedded.home import Home
 from dataloader.storage.db import Connection
 from tests.cli.shell import environment, free_port, run
 
@@ -60,10 +62,10 @@ async def test_a_missing_schema_says_what_to_do(make_settings: MakeSettings) -> 
     assert "dataloader migrate" in found["schema"].detail
 
 
-async def test_another_isolation_is_a_failure(settings: Settings, pg: Connection) -> None:
+async def test_another_isolation_is_a_failure(make_settings: MakeSettings, pg: Connection) -> None:
     name = await pg.fetchval("select current_database()")
     await pg.execute(f"alter database \"{name}\" set default_transaction_isolation = 'serializable'")
-    assert (await findings(settings))["isolation"].verdict is Verdict.FAILED
+    assert (await findings(make_settings(dl_pg_statement_cache=0)))["isolation"].verdict is Verdict.FAILED
 
 
 async def test_a_read_only_database_is_a_failure(settings: Settings, pg: Connection) -> None:
@@ -111,6 +113,20 @@ def test_what_works_worse_than_it_could_is_a_warning() -> None:
     assert {finding.verdict for finding in report.findings} == {Verdict.WARNING}
     assert "behind" in report.findings[1].detail
     assert report.is_healthy
+
+
+def test_connections_count_both_roles() -> None:
+    report = Report()
+    judge_connections(report, load_settings(_env_file=None, pg_pool_size=5, pg_max_overflow=3), limit=100, used=10)
+    assert "takes up to 22" in report.findings[0].detail
+
+
+def test_an_embedded_server_that_has_run_here_is_the_database(tmp_path: Path) -> None:
+    settings = load_settings(_env_file=None, dl_data_dir=tmp_path)
+    assert not leads_to_embedded(settings)
+    Home.at(tmp_path).cluster.mkdir(parents=True)
+    assert leads_to_embedded(settings)
+    assert not leads_to_embedded(load_settings(_env_file=None, dl_data_dir=tmp_path, pg_host="db"))
 
 
 async def test_polling_is_no_failure(make_settings: MakeSettings) -> None:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import asyncpg
 import pytest
 
 from dataloader.cli.ending import ComponentDiedError
@@ -162,3 +163,14 @@ async def test_the_wait_for_a_database_ends_with_a_signal(log: Log) -> None:
 
     await patiently(attempt, stop=stop, logger=log.loggers.app)
     assert len(log.lines()) == 1
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_a_lacking_privilege_at_run_time_is_a_sentence(log: Log, grouped: bool) -> None:
+    def refused() -> None:
+        error = asyncpg.InsufficientPrivilegeError("permission denied for table dl_jobs")
+        raise ExceptionGroup("several", [error]) if grouped else error
+
+    with pytest.raises(SettingsError, match=r"lacks a privilege \(permission denied for table dl_jobs\)"):
+        await run_until_stopped([], [Part("a", [], refused)], stop=asyncio.Event(), logger=log.loggers.app)
+    assert "Traceback" not in "".join(log.lines())

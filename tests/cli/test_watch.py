@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
-from dataloader.cli.watch import exit_code, outcome, watch_job
+from dataloader.cli.watch import exit_code, facts, outcome, watch_job
 from dataloader.client import DataloaderClient, JobStatusView, Patience
 from tests.client.stub import JOB_ID, Stub, job_state
 
@@ -26,7 +27,7 @@ async def shown(stub: Stub, *, terminal: bool) -> tuple[str, JobStatusView]:
 def play(stub: Stub) -> None:
     stub.answer(job_state("queued"))
     stub.answer({"job_id": str(JOB_ID), "status": "queued", "waits_for": [NO_WORKER]})
-    stub.answer(job_state(progress=HALF, attempt=2))
+    stub.answer(job_state(progress=HALF, attempt=2, heartbeat_at=datetime.now(UTC).isoformat()))
     stub.answer(job_state("succeeded", progress=HALF | {"done": 20, "eta_s": 0.0}, finished_at="2026-01-31T08:00:08Z"))
 
 
@@ -62,6 +63,14 @@ async def test_an_outage_is_shown_and_borne(stub: Stub) -> None:
     stub.answer(job_state("failed"))
     text, _ = await shown(stub, terminal=False)
     assert "no answer, trying again: PostgreSQL cannot be reached" in text
+
+
+def test_a_running_job_whose_worker_is_silent_has_no_time_left_to_tell() -> None:
+    state = view("running", progress=HALF, heartbeat_at="2026-01-31T08:00:00Z")
+    at = datetime(2026, 1, 31, 8, tzinfo=UTC)
+    assert "4s left" in facts(state, now=at + timedelta(seconds=20))
+    silent = facts(state, now=at + timedelta(seconds=75))
+    assert silent == "10/20 days  2025-04-10  no sign of life for 1m 15s"
 
 
 def view(status: str = "succeeded", **more: object) -> JobStatusView:

@@ -20,12 +20,20 @@ from dataloader.workers.pipelines.spec import TaskOptions, TaskSpec, describe
 if TYPE_CHECKING:
     from decimal import Decimal  # a name that exists for type checkers only
 
+    import typed_only  # type: ignore[import-not-found]
+
 
 class Args(BaseModel):
     """Arguments of a load."""
 
     day: str
     limit: int = Field(default=3, ge=1)
+
+
+class Undescribable(BaseModel):
+    """Arguments that cannot be published."""
+
+    call: Callable[[int], int]
 
 
 @pytest.fixture
@@ -84,6 +92,16 @@ class TestSignatures:
 
         assert spec_of(pipeline).args_model is None
 
+    def test_an_attribute_of_a_module_that_only_type_checkers_import_is_no_fault(self) -> None:
+        async def pipeline(args: Args, ctx: typed_only.Context) -> AsyncGenerator[None, None]:
+            yield
+
+        async def other(args: typed_only.Args) -> AsyncGenerator[None, None]:
+            yield
+
+        assert spec_of(pipeline).args_model is Args
+        assert spec_of(other).args_model is None
+
     def test_no_annotation_at_all_is_fine(self) -> None:
         async def pipeline(args, ctx):  # type: ignore[no-untyped-def]
             yield
@@ -112,7 +130,10 @@ class TestRefusals:
     def test_a_plain_function(self) -> None:
         def pipeline(args: dict[str, object]) -> None: ...
 
-        with pytest.raises(TypeError, match=r"t: a pipeline is an `async def`.*a plain function is not"):
+        with pytest.raises(
+            TypeError,
+            match=r"t: a pipeline is an `async def`.*not supported in this version: make it an async generator",
+        ):
             spec_of(pipeline)
 
     def test_a_function_without_a_yield(self) -> None:
@@ -124,6 +145,13 @@ class TestRefusals:
     def test_something_that_is_no_function(self) -> None:
         with pytest.raises(TypeError, match="int is not"):
             spec_of(5)  # type: ignore[arg-type]
+
+    def test_a_model_that_has_no_json_schema(self) -> None:
+        async def pipeline(args: Undescribable) -> AsyncGenerator[None, None]:
+            yield
+
+        with pytest.raises(TypeError, match=r"t: the model Undescribable of its arguments has no JSON Schema: .*"):
+            spec_of(pipeline)
 
     def test_no_parameter_and_too_many(self) -> None:
         async def none() -> AsyncGenerator[None, None]:
@@ -212,6 +240,15 @@ class TestLoading:
 
         assert "by.setting" in load_all(["my_loads_by_setting"])
 
+    def test_a_module_of_the_current_directory_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        written(tmp_path, "my_loads_here", registers("by.directory"))
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.chdir(tmp_path)
+
+        assert "by.directory" in load_all(["my_loads_here"])
+        with pytest.raises(SettingsError, match=f"No module named 'my_loads_there' in {tmp_path} or elsewhere"):
+            load_all(["my_loads_there"])
+
     def test_entry_points_of_installed_packages_are_loaded(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -226,6 +263,7 @@ class TestLoading:
         [
             (None, "ModuleNotFoundError"),
             ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+            ("raise SystemExit(3)", "SystemExit: 3"),
             ("def (", "SyntaxError"),
             ("from dataloader import register\n@register('x')\ndef x(args): ...", "TypeError: x: a pipeline is"),
         ],

@@ -110,8 +110,9 @@ async def _chunk_of(
     settings: Settings, lease: Lease, *, name: str | None = None
 ) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """A transaction that looks like a run's open chunk."""
+    name = name or run_name(lease.job_id, lease.epoch, schema=settings.pg_schema)
     connection = await connect(settings, purpose="somebody else")
     assert isinstance(connection, asyncpg.Connection)
-    await connection.execute(f"begin; set local application_name = '{name or run_name(lease.job_id, lease.epoch)}'")
+    await connection.execute(f"begin; set local application_name = '{name}'")
     yield connection
     connection.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -16,6 +17,10 @@ from fastapi.routing import APIRoute
 from dataloader.exceptions import DataloaderError, InvalidError
 
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
+BODY_TIMEOUT_S = 30.0
+LARGE_BYTES = 256 * 1024
+"""Bodies above this size are parsed in a thread, so that other requests are not held up."""
+
 DEPTH_LIMIT = 64
 _SUSPECT = re.compile(rb"\\u0000|\\u[dD][89a-fA-F]")
 _BOM = b"\xef\xbb\xbf"
@@ -39,6 +44,13 @@ class BodyTooLargeError(BodyError):
     code = "body_too_large"
 
 
+class BodyTimeoutError(BodyError):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "body_timeout"
+
+
 class MediaTypeError(BodyError):
     """The body is something else than JSON in UTF-8."""
 
@@ -56,7 +68,7 @@ class StrictRoute(APIRoute):
             return handle
 
         async def read_first(request: Request) -> Response:
-            return await handle(await _read(request))
+            return await handle(await _read(request, limit_bytes=BODY_LIMIT_BYTES))
 
         return read_first
 
@@ -72,31 +84,49 @@ class _ReadRequest(Request):
         return self._value
 
 
-async def _read(request: Request) -> Request:
-    body = await _bounded(request)
+async def _read(request: Request, *, limit_bytes: int) -> Request:
+    body = await read_bounded(request, limit_bytes=limit_bytes)
     read = _ReadRequest(request.scope, request.receive)
     if body:
         _check_type(request)
-    read.hold(body, parse(body) if body else None)
+    read.hold(body, await _parsed(body) if body else None)
     return read
 
 
-async def _bounded(request: Request) -> bytes:
+async def _parsed(body: bytes) -> object:
+    return parse(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(parse, body)
+
+
+async def read_bounded(request: Request, *, limit_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        BodyTooLargeError: It is larger than the limit.
+        BodyTimeoutError: It did not arrive in time.
+    """
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > BODY_LIMIT_BYTES:
-        _too_large()
+    if announced.isdecimal() and int(announced[:20]) > limit_bytes:
+        _too_large(limit_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _collected(request, limit_bytes)
+    except TimeoutError:
+        raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s") from None
+
+
+async def _collected(request: Request, limit_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > BODY_LIMIT_BYTES:
-            _too_large()
+        if size > limit_bytes:
+            _too_large(limit_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _too_large() -> NoReturn:
-    raise BodyTooLargeError(f"The body is larger than {BODY_LIMIT_BYTES} bytes")
+def _too_large(limit_bytes: int) -> NoReturn:
+    raise BodyTooLargeError(f"The body is larger than {limit_bytes} bytes")
 
 
 def _check_type(request: Request) -> None:

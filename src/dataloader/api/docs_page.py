@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -47,7 +48,7 @@ def render(document: dict[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(info["title"])}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info['description'])}</p>"
+        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{_prose(info['description'])}</p>"
         f'<p>Everything in detail, for programs and viewers: <a href="/openapi.json">/openapi.json</a></p>'
         f"{sections}</body></html>"
     )
@@ -56,8 +57,13 @@ def render(document: dict[str, Any]) -> str:
 def _section(tag: dict[str, str], operations: list[tuple[str, str, dict[str, Any]]]) -> str:
     rows = "".join(
         f'<tr><td class="method">{method.upper()}</td><td><code>{escape(path)}</code></td>'
-        f"<td>{escape(operation['summary'])}<br><small>{escape(operation['description'])}</small></td></tr>"
+        f"<td>{_prose(operation['summary'])}<br><small>{_prose(operation['description'])}</small></td></tr>"
         for method, path, operation in operations
         if tag["name"] in operation["tags"]
     )
-    return f"<h2>{escape(tag['name'])}</h2><p>{escape(tag['description'])}</p><table>{rows}</table>"
+    return f"<h2>{escape(tag['name'])}</h2><p>{_prose(tag['description'])}</p><table>{rows}</table>"
+
+
+def _prose(text: str) -> str:
+    """Return Markdown of one kind, code, as HTML."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -35,6 +35,11 @@ _STATUSES: Mapping[type[DataloaderError], HTTPStatus] = {
     SchemaVersionError: HTTPStatus.SERVICE_UNAVAILABLE,
     SettingsError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    # The rest of a body that was not waited for must not be taken for the next request.
+    HTTPStatus.REQUEST_TIMEOUT: {"connection": "close"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": str(RETRY_AFTER_S)},
+}
 _CODES = {404: "no_such_path", 405: "method_not_allowed"}
 _SILENT: Mapping[type[DataloaderError], str] = {
     SettingsError: "The database refuses this service; its log says why",
@@ -56,6 +61,18 @@ def internal(request_id: str, path: str) -> Response:
         detail="Something went wrong here; the service's log has more under this request's id",
         instance=path,
         request_id=request_id,
+    )
+
+
+def headers_too_large(limit_bytes: int, request_id: str, path: str) -> Response:
+    """Return the answer to a request whose headers are not worth reading."""
+    return problem(
+        status=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        code="headers_too_large",
+        detail=f"The headers are larger than {limit_bytes} bytes",
+        instance=path[:FIELD_LIMIT],
+        request_id=request_id,
+        headers={"connection": "close"},
     )
 
 
@@ -83,7 +100,7 @@ async def _on_own(request: Request, error: Exception) -> Response:
         instance=request.url.path,
         request_id=_request_id(request),
         errors=errors if isinstance(errors, Sequence) else (),
-        headers={"retry-after": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None,
+        headers=_HEADERS.get(status),
         more=details,
     )
 

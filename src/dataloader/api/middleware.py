@@ -12,12 +12,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dataloader.api.errors import internal
+from dataloader.api.errors import headers_too_large, internal
 from dataloader.context import AppContext
 from dataloader.logger import bind_request
 
 CLIENT_CLOSED_REQUEST = 499
 """What proxies call a request whose client went away before the answer; it stands in logs and metrics only."""
+
+HEADERS_LIMIT_BYTES = 64 * 1024
+"""Limit of all names and values of the headers together."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -56,7 +59,7 @@ class RequestMiddleware:
 
     async def _answer(self, exchange: _Exchange) -> None:
         try:
-            await self._app(exchange.scope, exchange.receive, exchange.send)
+            await self._inside(exchange)(exchange.scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.disconnected = True
         except Exception:
@@ -65,6 +68,11 @@ class RequestMiddleware:
                 raise
             answer = internal(exchange.request_id, exchange.scope["path"])
             await answer(exchange.scope, exchange.receive, exchange.send)
+
+    def _inside(self, exchange: _Exchange) -> ASGIApp:
+        if sum(len(name) + len(value) for name, value in exchange.scope["headers"]) <= HEADERS_LIMIT_BYTES:
+            return self._app
+        return headers_too_large(HEADERS_LIMIT_BYTES, exchange.request_id, exchange.scope["path"])
 
     def _record(self, exchange: _Exchange) -> None:
         seconds = time.perf_counter() - exchange.started_s

@@ -116,7 +116,12 @@ _EXAMPLES: Mapping[int, tuple[str, str, str]] = {
         "job_state_conflict",
         "It is running; only failed, canceled and lost jobs can be retried",
     ),
-    413: ("The body is larger than 8 MiB.", "body_too_large", "The body is larger than 8388608 bytes"),
+    408: ("The body did not arrive in time.", "body_timeout", "The body did not arrive within 30 s"),
+    413: (
+        "The body is larger than 8 MiB.",
+        "body_too_large",
+        "The body is larger than 2097152 bytes",
+    ),
     415: ("The body is of another type than JSON.", "unsupported_media_type", "Send application/json in UTF-8"),
     422: ("A value is missing, unknown or wrong.", "invalid", "queue: Field required"),
     500: ("A fault of the service; the log has more under the request's id.", "internal", "Something went wrong here"),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from dataloader.api.protocol import BoundedHeadProtocol
 from dataloader.api.services import Services
 from dataloader.config import Settings
 from dataloader.exceptions import SettingsError
@@ -83,7 +84,7 @@ class ApiServer:
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self._app,
-            http="httptools",
+            http=BoundedHeadProtocol,
             ws="none",
             lifespan="on",
             log_config=None,

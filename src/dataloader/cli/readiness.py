@@ -91,13 +91,26 @@ def granted() -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
-        cause = error.orig.__cause__ if error.orig else None
-        if not isinstance(cause, asyncpg.InsufficientPrivilegeError):
+    except Exception as error:
+        cause = lacking_privilege(error)
+        if cause is None:
             raise
         raise SettingsError(
             f"PG_USER or DL_DB_DSN: the role lacks a privilege ({cause}); `dataloader doctor` looks for more"
         ) from error
+
+
+def lacking_privilege(error: BaseException | None) -> asyncpg.InsufficientPrivilegeError | None:
+    """Return the server's "permission denied" in an error, a group of errors or what SQLAlchemy made of it."""
+    match error:
+        case asyncpg.InsufficientPrivilegeError():
+            return error
+        case DBAPIError():
+            return lacking_privilege(error.orig.__cause__ if error.orig else None)
+        case BaseExceptionGroup():
+            return next(filter(None, map(lacking_privilege, error.exceptions)), None)
+        case _:
+            return None
 
 
 async def check_server(settings: Settings) -> int:

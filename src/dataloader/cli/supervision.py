@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from dataloader.base import Component, supervise
 from dataloader.cli.ending import ComponentDiedError
+from dataloader.cli.readiness import granted
 from dataloader.exceptions import SettingsError
 from dataloader.logger import Logger
 
@@ -26,7 +27,8 @@ class Reported:
     async def run(self, stop: asyncio.Event) -> None:
         """Run the component; report its death, and let it take effect."""
         try:
-            await self._component.run(stop)
+            with granted():
+                await self._component.run(stop)
         except SettingsError:
             raise
         except Exception:

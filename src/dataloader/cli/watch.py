@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -20,6 +21,9 @@ from dataloader.domain.jobs import JobStatus
 from dataloader.exceptions import DataloaderError, UnavailableError
 
 _PERIOD_S = 1.0
+
+_SILENT_S = 30.0
+"""Three heartbeats of the default: a worker that shows no sign of life for longer may be dead."""
 
 
 class View(Protocol):
@@ -129,9 +133,12 @@ def _outage(error: UnavailableError) -> str:
     return f"no answer, trying again: {error.message}"
 
 
-def facts(state: JobState) -> str:
+def facts(state: JobState, *, now: datetime | None = None) -> str:
     """Return progress, rate, remaining time and attempt, as far as they are known."""
-    parts = [*_progress_parts(state.progress)] if state.progress else []
+    silent_s = _silence_s(state, now or datetime.now(UTC))
+    parts = [*_progress_parts(state.progress, moving=silent_s is None)] if state.progress else []
+    if silent_s is not None:
+        parts.append(f"no sign of life for {span(silent_s)}")
     if state.attempt > 1 or state.losses:
         parts.append(f"attempt {state.attempt} of {state.max_attempts}")
     if state.losses:
@@ -143,10 +150,18 @@ def facts(state: JobState) -> str:
     return "  ".join(parts)
 
 
-def _progress_parts(at: JobProgress) -> list[str]:
+def _silence_s(state: JobState, now: datetime) -> float | None:
+    """Return for how long a running job has been silent, None if that is not long."""
+    if state.status is not JobStatus.RUNNING or state.heartbeat_at is None:
+        return None
+    silent_s = (now - state.heartbeat_at).total_seconds()
+    return silent_s if silent_s > _SILENT_S else None
+
+
+def _progress_parts(at: JobProgress, *, moving: bool) -> list[str]:
     amount = number_text(at.done) + (f"/{number_text(at.total)}" if at.total is not None else "")
-    rate = f"{number_text(at.rate)}/s" if at.rate else None
-    eta = f"{span(at.eta_s)} left" if at.eta_s else None
+    rate = f"{number_text(at.rate)}/s" if at.rate and moving else None
+    eta = f"{span(at.eta_s)} left" if at.eta_s and moving else None
     counted = f"{amount} {at.unit or ''}".rstrip() if at.done is not None else None
     return [part for part in (counted, rate, eta, at.message) if part]
 

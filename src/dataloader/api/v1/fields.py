@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictInt, StrictStr
 
 from dataloader.config import NAME_PATTERN
-from dataloader.domain.json_values import dump_exact
 
 KEY_LIMIT_BYTES = 255
 ARGS_LIMIT_BYTES = 1_048_576
@@ -48,11 +48,12 @@ def _check_instant(value: datetime) -> datetime:
 
 def _check_args(value: dict[str, object]) -> dict[str, object]:
     try:
-        size = len(dump_exact(value))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode("utf-8", "surrogatepass"))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"must be JSON: {error}") from None
     if size > ARGS_LIMIT_BYTES:
-        raise ValueError(f"must be at most {ARGS_LIMIT_BYTES} bytes, are {size}")
+        raise ValueError(f"must be at most {ARGS_LIMIT_BYTES} bytes as JSON in UTF-8, are {size}")
     return value
 
 

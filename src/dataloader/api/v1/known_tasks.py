@@ -48,9 +48,10 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """A task of this process's registry."""
+    """A task of this process's registry: its model says what is wrong best, its schema is what others are told."""
 
     spec: TaskSpec
+    schema: _Schema
     logger: Logger
 
     @property
@@ -66,6 +67,7 @@ class _Own:
             self.logger.warning("the model of a task's arguments broke", task=self.spec.name, exc_info=True)
             reason = f"the task's own check failed with {type(error).__name__}"
             raise _misfit(self.spec.name, [{"field": "args", "reason": reason}]) from error
+        self.schema.check(args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +75,30 @@ class _Published:
     """A task that workers elsewhere know."""
 
     entry: TaskEntry
-    validator: Validator | None
-    logger: Logger
+    schema: _Schema
 
     @property
     def queue(self) -> str | None:
         return self.entry.queue
 
     def check(self, args: Mapping[str, object]) -> None:
+        self.schema.check(args)
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """The JSON Schema of a task's arguments; without a validator everything fits."""
+
+    task: str
+    validator: Validator | None
+    logger: Logger
+
+    @classmethod
+    def of(cls, task: str, schema: Mapping[str, object] | None, logger: Logger) -> _Schema:
+        return cls(task, None if schema is None else _validator(task, dict(schema), logger), logger)
+
+    def check(self, args: Mapping[str, object]) -> None:
+        """Raise InvalidArgsError if the arguments do not fit."""
         if self.validator is None:
             return
         try:
@@ -91,10 +109,10 @@ class _Published:
                 )
             ]
         except Unresolvable:
-            self.logger.warning("a task's published schema refers elsewhere, not checked", task=self.entry.task)
+            self.logger.warning("a task's published schema refers elsewhere, not checked", task=self.task)
             return
         if errors:
-            raise _misfit(self.entry.task, errors)
+            raise _misfit(self.task, errors)
 
 
 class KnownTasks:
@@ -110,7 +128,9 @@ class KnownTasks:
     def __init__(
         self, registry: Registry, *, database: Database, catalogue: CatalogueRepository, logger: Logger
     ) -> None:
-        self._own: dict[str, Known] = {spec.name: _Own(spec, logger) for spec in registry}
+        self._own: dict[str, Known] = {
+            spec.name: _Own(spec, _Schema.of(spec.name, spec.args_schema(), logger), logger) for spec in registry
+        }
         self._database = database
         self._catalogue = catalogue
         self._logger = logger
@@ -155,23 +175,19 @@ class KnownTasks:
             self._read_at_s = time.monotonic()
 
     def _compiled(self, entries: Iterable[TaskEntry]) -> dict[str, Known]:
-        return {entry.task: _Published(entry, self._validator(entry), self._logger) for entry in entries}
+        return {
+            entry.task: _Published(entry, _Schema.of(entry.task, entry.args_schema, self._logger)) for entry in entries
+        }
 
-    def _validator(self, entry: TaskEntry) -> Validator | None:
-        if entry.args_schema is None:
-            return None
-        schema = dict(entry.args_schema)
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
-            self._logger.warning(
-                "a task's published schema is broken, not checked", task=entry.task, reason=error.message
-            )
-            return None
-        # An empty registry: a schema must not make this process fetch documents.
-        return Draft202012Validator(
-            schema, registry=SchemaRegistry(), format_checker=Draft202012Validator.FORMAT_CHECKER
-        )
+
+def _validator(task: str, schema: dict[str, object], logger: Logger) -> Validator | None:
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        logger.warning("a task's published schema is broken, not checked", task=task, reason=error.message)
+        return None
+    # An empty registry: a schema must not make this process fetch documents.
+    return Draft202012Validator(schema, registry=SchemaRegistry(), format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
 def _misfit(task: str, errors: list[dict[str, str]]) -> InvalidArgsError:

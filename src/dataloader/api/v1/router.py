@@ -32,7 +32,7 @@ router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], route_class=StrictRou
 
 JobId = Annotated[UUID, Path(description="Id of the job.")]
 _LOCATION = {"Location": {"description": "Path of the job.", "schema": {"type": "string"}}}
-_BODY = (400, 413, 415, 422)
+_BODY = (400, 408, 413, 415, 422)
 
 
 @router.post(
@@ -105,7 +105,7 @@ async def cancel_job(job_id: JobId, jobs: Jobs, actor: Actor) -> JobStatusView:
     return await jobs.cancel(job_id, actor=actor)
 
 
-@router.post("/{job_id}/retry", summary="Retry a job", responses=documented(400, 404, 409, 413, 415, 422, 500, 503))
+@router.post("/{job_id}/retry", summary="Retry a job", responses=documented(*_BODY, 404, 409, 500, 503))
 async def retry_job(
     job_id: JobId, jobs: Jobs, actor: Actor, request: Annotated[RetryRequest | None, Body()] = None
 ) -> JobStatusView:

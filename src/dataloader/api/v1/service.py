@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dataloader.api.database import Database
 from dataloader.api.v1.desk import TriggerDesk
@@ -151,16 +151,17 @@ class JobService:
             JobNotFoundError: There is no such job.
             JobStateError: It has ended otherwise.
         """
-        async with self._database.driver() as connection:
+        async with self._database.transaction() as connection:
             done = _found(job_id, await self._intake.cancel(connection, job_id, actor=actor))
-        if done.before not in _CANCELABLE:
-            raise _state_conflict(done, f"It is {done.before} and cannot be canceled any more")
+            if done.before not in _CANCELABLE:
+                raise _state_conflict(done, f"It is {done.before} and cannot be canceled any more")
+            state = await self._state(connection, job_id)
         self._audit.info("job cancel asked", job_id=str(job_id), before=done.before, actor=actor)
         if done.before == JobStatus.RUNNING:
             await self._wakeups.send(also=[f"cancel:{job_id}"])
         elif done.before != JobStatus.CANCELED:
             await self._wakeups.send(keys=done.keys, also=["done"])
-        return await self._status(job_id)
+        return state
 
     async def retry(self, job_id: UUID, *, from_start: bool, actor: str) -> JobStatusView:
         """Queue a failed, canceled or lost job again.
@@ -169,13 +170,14 @@ class JobService:
             JobNotFoundError: There is no such job.
             JobStateError: It waits, runs or has succeeded.
         """
-        async with self._database.driver() as connection:
+        async with self._database.transaction() as connection:
             done = _found(job_id, await self._intake.retry(connection, job_id, from_start=from_start, actor=actor))
-        if done.before not in RETRYABLE:
-            raise _state_conflict(done, f"It is {done.before}; only failed, canceled and lost jobs can be retried")
+            if done.before not in RETRYABLE:
+                raise _state_conflict(done, f"It is {done.before}; only failed, canceled and lost jobs can be retried")
+            state = await self._state(connection, job_id)
         self._audit.info("job retried", job_id=str(job_id), before=done.before, from_start=from_start, actor=actor)
         await self._wakeups.send(queues=() if done.keys else [done.queue], keys=done.keys)
-        return await self._status(job_id)
+        return state
 
     async def page(self, query: JobQuery) -> JobPage:
         """Return jobs that match, newest first."""
@@ -231,7 +233,10 @@ class JobService:
 
     async def _status(self, job_id: UUID) -> JobStatusView:
         async with self._database.reading() as connection:
-            return JobStatusView.model_validate(_existing(job_id, await self._jobs.status(connection, job_id)))
+            return await self._state(connection, job_id)
+
+    async def _state(self, connection: AsyncConnection, job_id: UUID) -> JobStatusView:
+        return JobStatusView.model_validate(_existing(job_id, await self._jobs.status(connection, job_id)))
 
     async def _check_all(self, jobs: Sequence[NewJob]) -> None:
         problems: list[dict[str, object]] = []
@@ -252,10 +257,14 @@ class JobService:
 
     async def _announce(self, jobs: Sequence[NewJob], answers: Sequence[Enqueued]) -> None:
         created = [job for job, answer in zip(jobs, answers, strict=True) if answer.created]
-        keyed = [Keys.of(job.lock_key, job.partition_key) for job in created]
-        queues = {job.queue for job, keys in zip(created, keyed, strict=True) if not keys and job.available_at is None}
+        keys = Keys(
+            frozenset(job.lock_key for job in created if job.lock_key is not None),
+            frozenset(job.partition_key for job in created if job.partition_key is not None),
+        )
+        unkeyed = [job for job in created if job.lock_key is None and job.partition_key is None]
+        queues = {job.queue for job in unkeyed if job.available_at is None}
         if created:
-            await self._wakeups.send(queues=queues, keys=reduce(or_, keyed))
+            await self._wakeups.send(queues=queues, keys=keys)
 
 
 def _indexed(index: int, error: InvalidError) -> list[dict[str, object]]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+
 from dataloader.api.database import Database
 from dataloader.context import AppContext
 from dataloader.domain.jobs import Keys
@@ -12,6 +15,8 @@ from dataloader.storage.repositories.promotion import PromotionRepository
 
 PROMOTE_BUDGET_S = 3.3
 """What is not promoted within this time, a little more than the statement's lock timeout, is left to the sweep."""
+
+_LEFT_TO_THE_SWEEP = (DataloaderError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 class WakeUps:
@@ -29,7 +34,9 @@ class WakeUps:
         self._promotion = PromotionRepository(ctx.settings.pg_schema)
 
     async def send(self, *, queues: Iterable[str] = (), keys: Keys = Keys(), also: Iterable[str] = ()) -> None:  # noqa: B008 - frozen
-        """Promote keys, then announce every queue that may have got a job.
+        """Promote keys, then announce every queue that may have got a job; no error of the database leaves this.
+
+        What this speaks of is committed: its caller must be told so, and the sweep does what is not done here.
 
         Args:
             queues: Queues with jobs that were ready at once.
@@ -45,7 +52,7 @@ class WakeUps:
         try:
             async with self._database.driver(PROMOTE_BUDGET_S) as connection:
                 return set(await self._promotion.promote(connection, keys))
-        except DataloaderError as error:
-            self._logger.info("keys left to the sweep", reason=error.message)
+        except _LEFT_TO_THE_SWEEP as error:
+            self._logger.warning("keys left to the sweep", error=type(error).__name__, reason=str(error))
             self._notifier.announce(["promote"])
             return set()

@@ -13,6 +13,8 @@ from dataloader.cli.doctor.finding import Finding, Report, Verdict
 from dataloader.cli.ending import ExitCode
 from dataloader.cli.options import AsJson, Embedded, attached, command, configure
 from dataloader.cli.screen import out, print_json
+from dataloader.config import Settings
+from dataloader.embedded.home import Home
 
 _MARKS = {
     Verdict.OK: ("✓", "green"),
@@ -48,11 +50,17 @@ async def _examine(report: Report, *, embedded: bool) -> None:
     from dataloader.cli.doctor.database import examine_database  # noqa: PLC0415 - help and clients must not wait for it
     from dataloader.cli.doctor.surroundings import examine_surroundings  # noqa: PLC0415 - help and clients must not wait for it
 
+    embedded = embedded or leads_to_embedded(configure(embedded=False))
     settings = configure(embedded=embedded)
     report.ok("settings", "all can be read")
     async with attached(settings, embedded=embedded):
         await examine_database(report, settings)
     await examine_surroundings(report, settings, embedded=embedded)
+
+
+def leads_to_embedded(settings: Settings) -> bool:
+    """Return whether `dataloader up` would use an embedded server that has run here before."""
+    return not settings.has_database and Home.at(settings.dl_data_dir).cluster.exists()
 
 
 def _table(report: Report) -> Table:

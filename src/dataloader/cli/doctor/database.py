@@ -18,7 +18,8 @@ from dataloader.storage.migrate import check_version, head_version
 
 _SKEW_S = 1.0
 _NOTIFICATION_S = 3.0
-_OWN_CONNECTIONS = 10
+_OWN_CONNECTIONS = 9
+"""Two for triggers, five of the workers for themselves, one to listen and one to notify."""
 
 
 async def examine_database(report: Report, settings: Settings) -> None:
@@ -70,8 +71,8 @@ def _judge_isolation(report: Report, isolation: str) -> None:
 
 def judge_connections(report: Report, settings: Settings, *, limit: int, used: int) -> None:
     """Note whether the server has room for a process of ours."""
-    wanted = settings.pg_pool_size + settings.pg_max_overflow + _OWN_CONNECTIONS
-    detail = f"{used} of {limit} in use, a process takes up to {wanted}"
+    wanted = 2 * settings.pg_pool_size + settings.pg_max_overflow + _OWN_CONNECTIONS
+    detail = f"{used} of {limit} in use, a process with API and workers takes up to {wanted}"
     if limit - used < wanted:
         report.warn("connections", detail, "raise max_connections, or lower PG_POOL_SIZE and PG_MAX_OVERFLOW")
     else:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TypeVar
 
 from dataloader.config import NAME_PATTERN
@@ -122,6 +124,8 @@ def register(
 def load_all(modules: Iterable[str] = ()) -> Registry:
     """Import the built-in pipelines, those of installed packages, and the modules named in DL_PIPELINES.
 
+    The modules may lie in the current directory; what is installed goes first, so that no file there hides a package.
+
     Raises:
         SettingsError: One of them cannot be imported; the message names it.
     """
@@ -131,14 +135,27 @@ def load_all(modules: Iterable[str] = ()) -> Registry:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         _load(f"entry point {point.name}", point.load)
     for module in modules:
-        _load(f"DL_PIPELINES: {module}", partial(importlib.import_module, module))
+        _load(f"DL_PIPELINES: {module}", partial(_import_here, module))
     return REGISTRY
+
+
+def _import_here(module: str) -> None:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        error.msg = f"{error.msg} in {here} or elsewhere on the Python path"
+        raise
 
 
 def _load(origin: str, load: Callable[[], object]) -> None:
     try:
         load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingsError(f"{origin} cannot be loaded: {type(error).__name__}: {error}") from error
 
 

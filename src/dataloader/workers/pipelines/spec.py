@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+import types
 import typing
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from dataloader.domain.jobs import OnPartitionFailure
 from dataloader.domain.retry import DEFAULT_RETRY
@@ -103,23 +105,35 @@ def describe(name: str, pipeline: Pipeline, *, queue: str | None, options: TaskO
     """Read a pipeline's signature and docstring.
 
     Raises:
-        TypeError: It is not an async generator function of one or two parameters.
+        TypeError: It is not an async generator function of one or two parameters, or its model has no JSON Schema.
     """
     if not inspect.isasyncgenfunction(pipeline):
-        raise TypeError(f"{name}: a pipeline is an `async def` with at least one `yield`; {_kind(pipeline)} is not")
+        raise TypeError(f"{name}: a pipeline is an `async def` with at least one `yield`; {_kind(pipeline)}")
     parameters = [p for p in inspect.signature(pipeline).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if not 1 <= len(parameters) <= 2:
         raise TypeError(f"{name}: a pipeline takes `args`, or `args` and a JobContext")
-    hint = _first_hint(pipeline, parameters[0].name)
+    hint = _hint(pipeline, parameters[0].annotation)
     model = hint if isinstance(hint, type) and issubclass(hint, BaseModel) else None
+    if model is not None:
+        _check_describable(name, model)
     doc = (inspect.getdoc(pipeline) or "").partition("\n")[0]
     return TaskSpec(name, pipeline, queue, doc, model, len(parameters) == 2, options)
 
 
 def _kind(pipeline: object) -> str:
     if inspect.iscoroutinefunction(pipeline):
-        return "an `async def` without a `yield`"
-    return "a plain function" if inspect.isfunction(pipeline) else type(pipeline).__name__
+        return "an `async def` without a `yield` is not"
+    if inspect.isfunction(pipeline):
+        return "a plain function is not supported in this version: make it an async generator"
+    return f"{type(pipeline).__name__} is not"
+
+
+def _check_describable(name: str, model: type[BaseModel]) -> None:
+    try:
+        model.model_json_schema()
+    except PydanticInvalidForJsonSchema as error:
+        reason = error.message
+        raise TypeError(f"{name}: the model {model.__name__} of its arguments has no JSON Schema: {reason}") from error
 
 
 class _Lenient(dict[str, object]):
@@ -129,9 +143,15 @@ class _Lenient(dict[str, object]):
         return getattr(typing, key, object)
 
 
-def _first_hint(pipeline: Pipeline, parameter: str) -> object:
-    module = sys.modules.get(pipeline.__module__)
+def _hint(pipeline: Pipeline, annotation: object) -> object:
+    """Resolve one annotation; None if it means something to type checkers only."""
+    function = inspect.unwrap(pipeline)
+    module = sys.modules.get(function.__module__)
     names = _Lenient(
-        vars(__import__("builtins")) | (vars(module) if module else {}) | getattr(pipeline, "__globals__", {})
+        vars(__import__("builtins")) | (vars(module) if module else {}) | getattr(function, "__globals__", {})
     )
-    return typing.get_type_hints(pipeline, localns=names).get(parameter)
+    holder = types.SimpleNamespace(__annotations__={"args": annotation})
+    try:
+        return typing.get_type_hints(holder, localns=names).get("args")
+    except (AttributeError, NameError, TypeError, SyntaxError):
+        return None
