@@ -21,7 +21,7 @@ from tests.chaos.conftest import Size
 from tests.chaos.processes import Fleet, ServiceProcess
 from tests.workers.harness import enqueue, eventually, finished, job_row
 
-IN_CHUNK = "select count(*) from pg_stat_activity where application_name like 'dl/' || $1 || '/%'"
+IN_CHUNK = "select count(*) from pg_stat_activity where application_name like 'dl/%/' || $1 || '/%'"
 LOADS: Mapping[str, Mapping[str, object]] = {
     "running": {"chunks": 400, "rows": 1, "sleep_s": 0.001, "pause_s": 0.01},
     "mid_chunk": {"chunks": 2, "rows": 1, "sleep_s": 2.0},

@@ -21,6 +21,9 @@ from dataloader.workers.pipelines.registry import Registry, register
 from tests.workers.harness import enqueue, events, eventually, finished, job_row, running_service
 
 FAST = LinearBackoff(base_s=0.01)
+IN_CHUNK = """
+select count(*) from pg_stat_activity where application_name like 'dl/%' and datname = current_database()
+"""
 
 
 @pytest.fixture
@@ -191,7 +194,7 @@ async def test_a_pipeline_that_never_yields_is_cancelled_after_the_grace(
         ids = await enqueue(pg, settings, NewJob("q", "wait"), NewJob("q", "query"))
         for job_id in ids:
             await eventually(partial(_is, pg, job_id, "running"))
-        await eventually(lambda: pg.fetchval("select 1 from pg_stat_activity where application_name like 'dl/%'"))
+        await eventually(lambda: pg.fetchval(IN_CHUNK))
         started = time.monotonic()
         for job_id in ids:
             await pg.fetch("select * from dl_cancel($1)", job_id)
@@ -259,4 +262,4 @@ async def _is(pg: Connection, job_id: object, status: str) -> bool:
 
 
 async def _nothing_runs(pg: Connection) -> bool:
-    return not await pg.fetchval("select count(*) from pg_stat_activity where application_name like 'dl/%'")
+    return not await pg.fetchval(IN_CHUNK)
