@@ -17,7 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataloader.domain.json_values import DEPTH_LIMIT, TEXT_LIMIT, clean_text, clean_value, dump, dump_exact
+from dataloader.domain.json_values import (
+    DEPTH_LIMIT,
+    TEXT_LIMIT,
+    clean_text,
+    clean_value,
+    dump,
+    dump_exact,
+    dump_storable,
+)
 
 
 class Hostile:
@@ -174,3 +182,22 @@ def test_what_must_arrive_unchanged_does() -> None:
     value = {"a": [1, 2.5, None, True, "é\u0000\ud800"]}
 
     assert json.loads(dump_exact(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("x" * 1_048_577, "limit"),
+        ({"a": ["\x00"]}, "NUL"),
+        ({"\x00": 1}, "NUL"),
+        ("\ud800", "surrogates"),
+        (float("nan"), ""),
+    ],
+)
+def test_what_postgresql_cannot_keep_as_it_is_is_refused(value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dump_storable(value)
+
+
+def test_an_escaped_backslash_is_not_nul() -> None:
+    assert json.loads(dump_storable({"a": "\\u0000"})) == {"a": "\\u0000"}
