@@ -553,6 +553,6 @@ class TestConcurrency:
 
 async def everyone(work: Any) -> list[Any]:
     """Run coroutines side by side; the first error ends all."""
-    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         tasks = [group.create_task(one) for one in work]
     return [task.result() for task in tasks]
