@@ -4,7 +4,7 @@ FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/dataloader
 COPY requirements/runtime.txt /build/requirements/runtime.txt
-RUN /opt/dataloader/bin/pip install --require-hashes --only-binary=:all: -r /build/requirements/runtime.txt
+RUN /opt/dataloader/bin/pip install --require-hashes --no-deps --only-binary=:all: -r /build/requirements/runtime.txt
 
 # The package itself is built beside its environment, so that no build tool ends up in it.
 RUN python -m venv /build/tools && /build/tools/bin/pip install 'poetry-core>=2.2'
