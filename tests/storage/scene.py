@@ -93,10 +93,19 @@ async def put(pg: Connection, job_id: UUID, **columns: object) -> None:
 
 
 async def settle(pg: Connection, lease: Lease, kind: SettleKind, **fields: Any) -> Released | None:
-    """Settle one run; None means that the lease was gone."""
+    """Settle one run; None means that the lease was gone, or that the row was locked at that moment."""
     released = await QUEUE.settle(pg, [Settlement(lease, kind, **fields)], actor=ACTOR)
     assert len(released) <= 1
     return released[0] if released else None
+
+
+async def settle_surely(pg: Connection, lease: Lease, kind: SettleKind) -> Released:
+    """Settle one run as workers do, again while its row is locked: a claim that came late holds it until its end."""
+
+    async def settled() -> Released | None:
+        return await settle(pg, lease, kind)
+
+    return await until(settled)
 
 
 async def expire(pg: Connection, *job_ids: UUID) -> None:

@@ -119,16 +119,18 @@ class TestListener:
         listener = NotifyListener(settings, logger)
         heard = Heard(listener, "queue")
 
+        async def told_anew(turn: int) -> None:
+            async def back() -> bool:
+                return heard.values == [ANYTHING] * turn
+
+            await until(back)
+
         async with asyncio.timeout(8), running(listener):
             for turn in range(1, 9):
-
-                async def back(turn: int = turn) -> bool:
-                    return heard.values == [ANYTHING] * turn
-
-                await until(back)
+                await told_anew(turn)
                 pid = await until(lambda: listening(pg))
                 await pg.execute("select pg_terminate_backend($1, 5000)", pid)
-            await is_connected(listener)
+            await told_anew(9)
             await pg.execute("select pg_notify('dl_public', 'queue:after')")
             await heard.gets("after")
 

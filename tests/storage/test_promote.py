@@ -30,6 +30,7 @@ from tests.storage.scene import (
     resume,
     row,
     settle,
+    settle_surely,
 )
 
 LATER = timedelta(hours=1)
@@ -518,7 +519,7 @@ class TestConcurrency:
             while await session.fetchval("select 1 from dl_jobs where status in ('queued', 'running') limit 1"):
                 for claimed in await claim(session, 5):
                     turns.append(await session.fetchval("select count(*) from dl_jobs where status = 'running'"))
-                    await settle(session, claimed.lease, SettleKind.SUCCEEDED)
+                    await settle_surely(session, claimed.lease, SettleKind.SUCCEEDED)
                 await promote(session, "l")
 
         await everyone(work(session) for session in sessions)
@@ -539,7 +540,7 @@ class TestConcurrency:
                 await promote(session, lock)
                 await promote(session, partitions=partition)
                 for claimed in await claim(session, 3):
-                    await settle(session, claimed.lease, SettleKind.SUCCEEDED)
+                    await settle_surely(session, claimed.lease, SettleKind.SUCCEEDED)
                 await PROMOTION.promote(session, Keys(frozenset(locks), frozenset(partitions)))
 
         await everyone(work(*where) for where in zip(sessions, locks, partitions, strict=True))
