@@ -53,3 +53,12 @@ async def wait_for(event: asyncio.Event, timeout_s: float) -> bool:
     except TimeoutError:
         pass
     return event.is_set()
+
+
+async def first_of(*events: asyncio.Event, timeout_s: float | None = None) -> None:
+    """Wait until one of `events` is set or the time is up."""
+    async with asyncio.TaskGroup() as group:
+        waiters = [group.create_task(event.wait()) for event in events]
+        await asyncio.wait(waiters, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for waiter in waiters:
+            waiter.cancel()

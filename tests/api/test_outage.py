@@ -15,8 +15,10 @@ from sqlalchemy import text
 
 from dataloader.config import Settings
 from dataloader.exceptions import DatabaseAwayError
+from dataloader.storage.db import Connection
 from tests.api.proxy import Proxy, proxied
 from tests.api.scene import Scene, opened, until_waiting
+from tests.storage.scene import until
 
 JOB = {"queue": "q", "task": "any.echo", "idempotency_key": "k"}
 
@@ -97,10 +99,12 @@ async def test_every_request_is_answered_503_in_time_and_works_again_afterwards(
     assert (await away.get("/jobs")).status_code == 200
 
 
-async def test_a_frozen_database_in_the_middle_of_a_statement_is_503_in_time(away: Scene, proxy: Proxy) -> None:
+async def test_a_frozen_database_in_the_middle_of_a_statement_is_503_in_time(
+    away: Scene, proxy: Proxy, pg: Connection
+) -> None:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         slow = group.create_task(_slow(away))
-        await asyncio.sleep(0.3)
+        await until(lambda: pg.fetchval("select true from pg_stat_activity where wait_event = 'PgSleep'"))
         proxy.freeze()
 
     assert slow.result() == "database_unavailable"
@@ -142,7 +146,6 @@ async def test_a_long_poll_ends_when_the_database_goes_away(away: Scene, proxy: 
     async with asyncio.timeout(6), asyncio.TaskGroup() as group:
         poll = group.create_task(away.get(f"/jobs/{job_id}/status", wait="60"))
         await until_waiting(away)
-        await asyncio.sleep(0.1)
         await proxy.cut()
 
     assert (poll.result().status_code, poll.result().headers["retry-after"]) == (503, "2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
 import signal
@@ -174,3 +175,29 @@ async def test_a_lacking_privilege_at_run_time_is_a_sentence(log: Log, grouped: 
     with pytest.raises(SettingsError, match=r"lacks a privilege \(permission denied for table dl_jobs\)"):
         await run_until_stopped([], [Part("a", [], refused)], stop=asyncio.Event(), logger=log.loggers.app)
     assert "Traceback" not in "".join(log.lines())
+
+
+async def leave_behind(error: BaseException, log: Log) -> list[str]:
+    """Let a component leave a future with an error that nobody looks at, and return what was logged."""
+    stop = asyncio.Event()
+
+    def leave() -> None:
+        asyncio.get_running_loop().create_future().set_exception(error)
+        gc.collect()
+        stop.set()
+
+    part = Part("part", [], act=leave)
+    await run_until_stopped([], [part], stop=stop, logger=log.loggers.app)
+    asyncio.get_running_loop().set_exception_handler(None)
+    return log.lines()
+
+
+async def test_an_error_that_nobody_looked_at_is_logged(log: Log) -> None:
+    lines = await leave_behind(ValueError("lost"), log)
+
+    assert "left uncaught in the event loop" in lines[0]
+    assert "ValueError: lost" in "\n".join(lines)
+
+
+async def test_a_connection_that_died_in_the_middle_is_not_reported_a_second_time(log: Log) -> None:
+    assert await leave_behind(asyncpg.ConnectionDoesNotExistError("connection was closed"), log) == []

@@ -105,7 +105,9 @@ async def settle_surely(pg: Connection, lease: Lease, kind: SettleKind) -> Relea
     async def settled() -> Released | None:
         return await settle(pg, lease, kind)
 
-    return await until(settled)
+    released = await until(settled)
+    assert released is not None
+    return released
 
 
 async def expire(pg: Connection, *job_ids: UUID) -> None:

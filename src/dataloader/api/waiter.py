@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from dataloader.api.database import Database
-from dataloader.base import wait_for
+from dataloader.base import first_of, wait_for
 from dataloader.exceptions import DataloaderError
 from dataloader.storage.notify_listener import NotifyListener
 from dataloader.storage.repositories.jobs import JobsRepository
@@ -80,12 +80,7 @@ class JobWaiter:
         self._finish_all(None)
 
     async def _pause(self, stop: asyncio.Event) -> None:
-        signals = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._wake.wait())}
-        try:
-            await asyncio.wait(signals, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for signal in signals:
-                signal.cancel()
+        await first_of(stop, self._wake, timeout_s=POLL_S)
         self._wake.clear()
 
     async def _look(self) -> None:

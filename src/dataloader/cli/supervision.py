@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from dataloader.base import Component, supervise
+from dataloader.cli.complaints import log_complaints
 from dataloader.cli.ending import ComponentDiedError
 from dataloader.cli.readiness import granted
 from dataloader.exceptions import SettingsError
@@ -68,6 +69,7 @@ async def run_until_stopped(
         SettingsError: A component found that it cannot work with its settings.
         ComponentDiedError: A component died; the log says which.
     """
+    log_complaints(asyncio.get_running_loop(), logger)
     parts = Front([Reported(component, logger) for component in front], stop)
     try:
         await supervise([*(Reported(component, logger) for component in ground), parts], asyncio.Event())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import asyncpg
 
-from dataloader.base import wait_for
+from dataloader.base import first_of, wait_for
 from dataloader.config import Settings
 from dataloader.exceptions import DatabaseAwayError
 from dataloader.logger import Logger
@@ -59,20 +59,12 @@ class Notifier:
         """Send what is pending until told to stop, then what is left."""
         try:
             while not stop.is_set():
-                await self._wait(stop)
+                await first_of(self._wake, stop)
                 await self._flush()
                 await wait_for(stop, COALESCE_S)
             await self._flush()
         finally:
             await self._pinned.close()
-
-    async def _wait(self, stop: asyncio.Event) -> None:
-        waiters = {asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())}
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
 
     async def _flush(self) -> None:
         self._wake.clear()

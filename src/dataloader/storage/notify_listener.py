@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import asyncpg
 
-from dataloader.base import wait_for
+from dataloader.base import first_of, wait_for
 from dataloader.config import Settings
 from dataloader.exceptions import DatabaseAwayError
 from dataloader.logger import Logger
@@ -108,17 +108,12 @@ class NotifyListener:
             connection.terminate()
 
     async def _probe_until_lost(self, connection: Connection, stop: asyncio.Event, lost: asyncio.Event) -> None:
-        waiters = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(lost.wait())}
-        try:
-            while not stop.is_set():
-                await asyncio.wait(waiters, timeout=self._probe_s, return_when=asyncio.FIRST_COMPLETED)
-                if lost.is_set():
-                    raise DatabaseAwayError("the listening connection ended")
-                if not stop.is_set():
-                    await self._probe(connection)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
+        while not stop.is_set():
+            await first_of(stop, lost, timeout_s=self._probe_s)
+            if lost.is_set():
+                raise DatabaseAwayError("the listening connection ended")
+            if not stop.is_set():
+                await self._probe(connection)
 
     async def _probe(self, connection: Connection) -> None:
         if not await connection.fetchval("select count(*) from pg_listening_channels()"):
