@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 
 from dataloader.config import Settings
@@ -135,7 +136,7 @@ async def test_a_long_poll_does_not_hold_up_the_end(
             return response.status, (await response.json())["status"]
 
     polls = [asyncio.create_task(poll()) for _ in range(50)]
-    await asyncio.sleep(0.3)
+    await _have_been_read(url, len(polls))
     began_s = time.monotonic()
     fleet.started[0].signal(signal.SIGTERM)
     code = await fleet.started[0].ends()
@@ -147,6 +148,25 @@ async def test_a_long_poll_does_not_hold_up_the_end(
     assert took_s < settings.dl_shutdown_grace_sec
     assert {status for status, _ in answers} == {200}
     assert (row["status"], row["attempt"], row["losses"], row["handovers"]) == ("queued", 0, 0, 1)
+
+
+async def _have_been_read(url: str, count: int) -> None:
+    """Wait until the API has so many connections, and has answered one that came after them."""
+    port = int(url.rpartition(":")[2])
+
+    async def connected() -> bool:
+        return (
+            sum(c.laddr[1:] == (port,) and c.status == "ESTABLISHED" for c in psutil.net_connections("tcp4")) >= count
+        )
+
+    async with aiohttp.ClientSession() as late:
+        await eventually(connected)
+        assert await _healthy(late, url)
+
+
+async def _healthy(http: aiohttp.ClientSession, url: str) -> bool:
+    async with http.get(f"{url}/health") as response:
+        return response.status == 200
 
 
 async def _api(fleet: Fleet, http: aiohttp.ClientSession, command: str, **how: Any) -> str:
