@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from dataloader.config import Settings
 
@@ -56,7 +56,9 @@ class Proxy:
             return {"pg_host": "127.0.0.1", "pg_port": self.port}
         parts = urlsplit(self._settings.dl_db_dsn.get_secret_value())
         login = parts.netloc.rpartition("@")[0]
-        return {"dl_db_dsn": urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{self.port}"))}
+        query = {name: values for name, values in parse_qs(parts.query).items() if name not in {"host", "port"}}
+        through = parts._replace(netloc=f"{login}@127.0.0.1:{self.port}", query=urlencode(query, doseq=True))
+        return {"dl_db_dsn": urlunsplit(through)}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -80,13 +82,19 @@ class Proxy:
         writer.close()
 
     async def _upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._settings.dl_db_dsn is not None:
-            parts = urlsplit(self._settings.dl_db_dsn.get_secret_value())
-            return await asyncio.open_connection(parts.hostname, parts.port or 5432)
-        host, port = str(self._settings.pg_host), self._settings.pg_port
+        host, port = self._place()
         if host.startswith("/"):
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
+
+    def _place(self) -> tuple[str, int]:
+        """Return where the server takes connections; a DSN names a socket's directory in its query."""
+        if self._settings.dl_db_dsn is None:
+            return str(self._settings.pg_host), self._settings.pg_port
+        parts = urlsplit(self._settings.dl_db_dsn.get_secret_value())
+        query = parse_qs(parts.query)
+        (host,), (port,) = query.get("host", [parts.hostname or ""]), query.get("port", [str(parts.port or 5432)])
+        return host, int(port)
 
 
 @asynccontextmanager

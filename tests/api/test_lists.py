@@ -83,7 +83,8 @@ async def test_a_filter_that_takes_too_long_is_given_up_by_the_server_too(scene:
         async with asyncio.timeout(5):
             answer = await scene.get("/jobs", lock_key="rare")
         left = await pg.fetchval(
-            "select count(*) from pg_stat_activity where state = 'active' and query like '%dl_jobs%'"
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and state = 'active' and query like '%dl_jobs%'"
         )
 
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")

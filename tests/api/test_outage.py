@@ -104,7 +104,11 @@ async def test_a_frozen_database_in_the_middle_of_a_statement_is_503_in_time(
 ) -> None:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         slow = group.create_task(_slow(away))
-        await until(lambda: pg.fetchval("select true from pg_stat_activity where wait_event = 'PgSleep'"))
+        await until(
+            lambda: pg.fetchval(
+                "select true from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+            )
+        )
         proxy.freeze()
 
     assert slow.result() == "database_unavailable"

@@ -143,7 +143,8 @@ class TestConnecting:
         try:
             await connection.fetchval("select 1")
             shown = await pg.fetchval(
-                "select count(*) from pg_stat_activity where application_name = 'dataloader some part'"
+                "select count(*) from pg_stat_activity"
+                " where datname = current_database() and application_name = 'dataloader some part'"
             )
             assert shown == 1
         finally:
@@ -277,7 +278,11 @@ class TestPinned:
     async def test_a_cancelled_query_does_not_poison_the_next(self, pinned: PinnedConnection, pg: Connection) -> None:
         await ask(pinned, "select 1")
         sleeper = asyncio.ensure_future(ask(pinned, "select 42 from pg_sleep(60)"))
-        await until(lambda: pg.fetchval("select 1 from pg_stat_activity where query like 'select 42 %'"))
+        await until(
+            lambda: pg.fetchval(
+                "select 1 from pg_stat_activity where datname = current_database() and query like 'select 42 %'"
+            )
+        )
         sleeper.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sleeper
@@ -294,7 +299,10 @@ class TestPinned:
             await asyncio.wait({task})
             assert await ask(pinned, f"select {turn}") == turn
 
-        left = "select count(*) <= 1 from pg_stat_activity where application_name = 'dataloader test'"
+        left = (
+            "select count(*) <= 1 from pg_stat_activity"
+            " where datname = current_database() and application_name = 'dataloader test'"
+        )
         assert await until(lambda: pg.fetchval(left))
 
     async def test_a_waiter_that_is_cancelled_leaves_the_connection_to_its_user(self, pinned: PinnedConnection) -> None:
@@ -336,9 +344,15 @@ class TestPinned:
         pid = await ask(pinned, "select pg_backend_pid()")
         async with asyncio.TaskGroup() as group:
             sleeper = group.create_task(_outcome(ask(pinned, "select pg_sleep(60)")))
-            await until(lambda: pg.fetchval("select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"))
+            await until(
+                lambda: pg.fetchval(
+                    "select 1 from pg_stat_activity"
+                    " where datname = current_database() and query = 'select pg_sleep(60)'"
+                )
+            )
             await pg.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(60)'"
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and query = 'select pg_sleep(60)'"
             )
 
         assert sleeper.result() == "DatabaseAwayError"

@@ -281,7 +281,10 @@ class TestNotifier:
 
         async with running(notifier):
             notifier.announce([])
-            connected = "select count(*) from pg_stat_activity where application_name = 'dataloader notifier'"
+            connected = (
+                "select count(*) from pg_stat_activity"
+                " where datname = current_database() and application_name = 'dataloader notifier'"
+            )
             assert await pg.fetchval(connected) == 0
 
     async def test_what_is_pending_when_it_stops_is_sent_before_it_ends(

@@ -119,7 +119,12 @@ class TestStrays:
         await self.chunk(other, lease)
         async with asyncio.TaskGroup() as group:
             statement = group.create_task(swallow(other.execute("select pg_sleep(60)")))
-            await until(lambda: pg.fetchval("select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"))
+            await until(
+                lambda: pg.fetchval(
+                    "select 1 from pg_stat_activity"
+                    " where datname = current_database() and query = 'select pg_sleep(60)'"
+                )
+            )
             assert await RECOVERY.cancel_statements(pg, [lease]) == 1
 
         assert statement.result() == "QueryCanceledError"
