@@ -51,6 +51,10 @@ _CATALOGUE = {
     "functions": """
         select p.oid::regprocedure::text, pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc')
           from pg_proc p where p.pronamespace = $1::regnamespace""",
+    "domains": """
+        select t.typname, format_type(t.typbasetype, t.typtypmod), t.typnotnull, c.conname, pg_get_constraintdef(c.oid)
+          from pg_type t join pg_constraint c on c.contypid = t.oid
+         where t.typnamespace = $1::regnamespace and t.typtype = 'd'""",
     "others": """
         select t.typname, t.typtype::text from pg_type t
          where t.typnamespace = $1::regnamespace and t.typrelid = 0 and t.typelem = 0

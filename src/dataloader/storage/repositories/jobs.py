@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, case, func, select, text
+from sqlalchemy import ColumnElement, Select, case, cast, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -195,7 +196,7 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
     if wanted.statuses:
         conditions.append(Job.status.in_(sorted(wanted.statuses)))
     if wanted.labels:
-        conditions.append(Job.labels.contains(dict(wanted.labels)))
+        conditions.append(Job.labels.contains(cast(dict(wanted.labels), JSONB)))
     if wanted.created_after is not None:
         conditions.append(Job.created_at >= wanted.created_after)
     if wanted.created_before is not None:

@@ -147,7 +147,7 @@ begin
   select array_agg(o.job_id) into v_more from offered o;
 
   return query
-  select j.queue, count(*)::integer from {schema}.dl_jobs j where j.job_id = any (v_offered || v_more) group by j.queue;
+  select j.queue::text, count(*)::integer from {schema}.dl_jobs j where j.job_id = any (v_offered || v_more) group by j.queue;
 end $$
 --;
 comment on function {schema}.dl_promote(text[], text[], interval) is

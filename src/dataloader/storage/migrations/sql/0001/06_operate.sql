@@ -34,7 +34,7 @@ begin
       perform pg_notify('dl_{schema_name}', case v_kind when 'cancel_requested' then 'cancel:' || p_job_id else 'promote' end);
     end if;
   end if;
-  return query select case when v_kind = 'partition_released' then v_kind else v_job.status end, v_job.queue, v_job.lock_key, v_job.partition_key;
+  return query select case when v_kind = 'partition_released' then v_kind else v_job.status end, v_job.queue::text, v_job.lock_key::text, v_job.partition_key::text;
 end $$
 --;
 comment on function {schema}.dl_cancel(uuid, text, boolean) is
@@ -73,7 +73,7 @@ begin
       perform pg_notify('dl_{schema_name}', case when coalesce(v_job.lock_key, v_job.partition_key) is null then 'queue:' || v_job.queue else 'promote' end);
     end if;
   end if;
-  return query select v_job.status, v_job.queue, v_job.lock_key, v_job.partition_key;
+  return query select v_job.status, v_job.queue::text, v_job.lock_key::text, v_job.partition_key::text;
 end $$
 --;
 comment on function {schema}.dl_retry(uuid, boolean, text, boolean) is
