@@ -20,7 +20,7 @@ from dataloader.context import AppContext, open_context
 from dataloader.domain.jobs import ClaimedJob
 from dataloader.domain.outcomes import Outcome, Succeeded, settlement
 from dataloader.storage.db import Connection, connect
-from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.storage.repositories.queue import Claim, QueueRepository
 from dataloader.workers.pipelines.registry import Registry, register
 
 API = "/api/v1"
@@ -94,7 +94,7 @@ class Scene:
         """Claim jobs as a worker would."""
         async with self._connection() as connection:
             return await self._queue().claim(
-                connection, queue=queue, tasks=TASKS, limit=limit, worker_id=self.worker_id, idle=True
+                connection, Claim(queue, TASKS, limit, self.worker_id, idle=True), actor=f"worker:{self.worker_id}"
             )
 
     async def settle(self, jobs: Iterable[ClaimedJob], outcome: Outcome | None = None) -> None:

@@ -12,8 +12,8 @@ def _lines(metrics: Metrics, fleet: Fleet | None = None) -> list[str]:
 
 def test_what_workers_do_is_counted() -> None:
     metrics = Metrics()
-    metrics.claimed("q", "t", 0.2)
-    metrics.settled("q", "t", "succeeded", 3.0)
+    metrics.claimed("q", "t", [0.2])
+    metrics.settled("q", "t", "succeeded", [3.0])
     metrics.lease_lost("expired")
     metrics.rows_loaded("t", 500)
     metrics.running("q", 2)
@@ -35,7 +35,7 @@ def test_what_workers_do_is_counted() -> None:
 
 def test_a_clock_that_runs_backwards_counts_as_no_time() -> None:
     metrics = Metrics()
-    metrics.claimed("q", "t", -5.0)
+    metrics.claimed("q", "t", [-5.0])
 
     assert 'dataloader_job_wait_seconds_sum{queue="q",task="t"} 0.0' in _lines(metrics)
 

@@ -16,7 +16,7 @@ from dataloader.storage.db import Connection
 from dataloader.storage.repositories.intake import IntakeRepository
 from dataloader.storage.repositories.presence import PresenceRepository, TaskEntry
 from dataloader.storage.repositories.promotion import PromotionRepository
-from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.storage.repositories.queue import Claim, QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
 from dataloader.storage.repositories.rows import Released
 
@@ -66,7 +66,8 @@ async def claim(
     worker_id: UUID = WORKER,
 ) -> list[ClaimedJob]:
     """Claim jobs; the process is busy unless `idle`."""
-    return await QUEUE.claim(pg, queue=queue, tasks=tasks.split(), limit=limit, worker_id=worker_id, idle=idle)
+    wanted = Claim(queue, tasks.split(), limit, worker_id, idle)
+    return await QUEUE.claim(pg, wanted, actor=f"worker:{worker_id}")
 
 
 async def running(pg: Connection, **fields: Any) -> Lease:

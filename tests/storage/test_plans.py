@@ -114,8 +114,13 @@ _ENDS = (
     "'{}'::jsonb",
 )
 
+_NONE_WITH_ERRORS = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 'actor'"
+_NO_ENDS = f"{_NONE_WITH_ERRORS}, '{{}}', '{{}}'"
+_CLAIM = f"'q1', '{{t}}', 50, '{WORKER}', 60, false, 60"
+_NO_CLAIM = f"'', '{{}}', 0, '{WORKER}', 60, false, 60"
+
 CASES: dict[str, tuple[str, int]] = {
-    "claim": (f"'q1', '{{t}}', 50, '{WORKER}', 60, false, 60", 2 * 50),
+    "exchange that claims": (f"{_NO_ENDS}, {_CLAIM}", 2 * 50),
     "promote_due": ("1000", 2 * DUE),
     "keys_due": ("86400, 1000", 1_000),
     "lock_keys_after": ("'', 100", 101),
@@ -123,7 +128,8 @@ CASES: dict[str, tuple[str, int]] = {
     "reap": ("500, 0, 'reaper', clock_timestamp()", RUNNING + 2 * EXPIRED),
     "reconcile": (f"'{WORKER}', '{{}}', '{{}}', 3600", RUNNING),
     "heartbeat": (f"$held, {fifty('1')}, {fifty('null::jsonb')}, 60", 3 * 50),
-    "settle": (f"$held, {', '.join(map(fifty, _ENDS))}, 'actor'", 3 * 50),
+    "exchange that settles": (f"$held, {', '.join(map(fifty, _ENDS))}, 'actor', '{{}}', '{{}}', {_NO_CLAIM}", 3 * 50),
+    "exchange": (f"{_NONE_WITH_ERRORS}, $held, {fifty('1')}, {_CLAIM}", 5 * 50),
     "checkpoint": ("$one, 1, '{}', null, 60", 3),
     "fate": ("$held", 50),
     "prune_jobs": ("0.5, 100", 2 * 100),
@@ -141,7 +147,7 @@ async def with_jobs(pg: Connection, values: str) -> str:
 async def test_a_hot_statement_goes_by_index_and_reads_a_bounded_number_of_rows(big: Connection, name: str) -> None:
     values, limit = CASES[name]
 
-    plan = await plan_of(big, getattr(SQL, name), await with_jobs(big, values))
+    plan = await plan_of(big, getattr(SQL, name.partition(" ")[0]), await with_jobs(big, values))
 
     assert not [node for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "dl_jobs"]
     assert rows_read(plan) <= limit
@@ -159,8 +165,8 @@ async def test_a_claim_keeps_its_plan_when_the_queue_was_nearly_empty_as_statist
         f"insert into dl_jobs (queue, task, ready) select 'q1', 't', true from generate_series(1, 3000)"
     )
 
-    values, limit = CASES["claim"]
-    assert rows_read(await plan_of(big, SQL.claim, values)) <= limit
+    values, limit = CASES["exchange that claims"]
+    assert rows_read(await plan_of(big, SQL.exchange, values)) <= limit
 
 
 async def test_keys_are_pruned_without_looking_at_those_whose_jobs_live(big: Connection) -> None:

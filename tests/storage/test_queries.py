@@ -16,8 +16,9 @@ PARAMETERS = {
     "cancel": "uuid text",
     "cancel_run": "text[]",
     "checkpoint": "uuid int4 jsonb jsonb float8",
-    "claim": "text text[] int8 uuid float8 bool float8",
     "enqueue": "text text text bool",
+    "exchange": "uuid[] int4[] text[] float8[] jsonb[] jsonb[] jsonb[] bool[] jsonb[] text "
+    "uuid[] int4[] text text[] int8 uuid float8 bool float8",
     "fate": "uuid[]",
     "heartbeat": "uuid[] int4[] jsonb[] float8",
     "keys_due": "float8 int8",
@@ -35,7 +36,6 @@ PARAMETERS = {
     "retry": "uuid bool text",
     "save_state": "text text jsonb uuid",
     "server_time": "",
-    "settle": "uuid[] int4[] text[] float8[] jsonb[] jsonb[] jsonb[] bool[] jsonb[] text",
     "terminate_strays": "timestamptz text",
     "why": "uuid int8",
     "worker_beat": "uuid text int4 text jsonb text[] bool float8",

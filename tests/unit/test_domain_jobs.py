@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from uuid import uuid4
-
 import pytest
 
-from dataloader.domain.jobs import FINISHED, RETRYABLE, TRANSITIONS, ClaimedJob, JobStatus, Keys, Lease, can_move
+from dataloader.domain.jobs import FINISHED, RETRYABLE, TRANSITIONS, JobStatus, Keys, can_move
 
 S = JobStatus
 
@@ -53,14 +50,3 @@ def test_keys_add_up_and_none_are_false() -> None:
     assert both
     assert Keys.of(None, "p")
     assert not Keys()
-
-
-def test_a_claimed_job_knows_the_keys_it_occupies() -> None:
-    now = datetime.now(UTC)
-    job = ClaimedJob(
-        lease=Lease(uuid4(), 1), queue="q", task="t", args={}, attempt=1, max_attempts=5, losses=0, checkpoint=None,
-        progress=None, lock_key="l", partition_key="p", timeout_s=None, stall_timeout_s=None, cancel_requested=False,
-        created_at=now, available_at=now, started_at=now,
-    )  # fmt: skip
-
-    assert job.keys == Keys.of("l", "p")

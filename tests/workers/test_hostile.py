@@ -227,11 +227,7 @@ async def test_a_statement_that_breaks_its_own_connection_is_at_last_a_failure(
         yield
 
     (job_id,) = await enqueue(pg, settings, NewJob("q", "t"))
-    row = await job_row(pg, job_id)
-    job = ClaimedJob(
-        Lease(job_id, 1), "q", "t", {}, 1, 5, 0, None, None, None, None, None, None, False,
-        row["created_at"], row["available_at"], row["available_at"],
-    )  # fmt: skip
+    job = ClaimedJob(Lease(job_id, 1), "q", "t", {})
     outages = Outages()
     runs = [Run(job, registry.get("t"), claim_sent_s=0.0) for _ in range(OUTAGES_MAX + 2)]
 

@@ -14,7 +14,7 @@ from dataloader.config import Settings
 from dataloader.domain.jobs import Lease, NewJob
 from dataloader.storage.db import connect
 from dataloader.storage.queries import run_name
-from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.storage.repositories.queue import Claim, QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
 from tests.workers.harness import enqueue, eventually, job_row
 
@@ -27,7 +27,7 @@ async def lease(settings: Settings, pg: Any) -> Lease:
     """A job that somebody runs and will not renew."""
     await enqueue(pg, settings, NewJob("q", "t"))
     queue = QueueRepository(settings.pg_schema, lease_s=LEASE_S)
-    (job,) = await queue.claim(pg, queue="q", tasks=["t"], limit=1, worker_id=uuid4(), idle=True)
+    (job,) = await queue.claim(pg, Claim("q", ["t"], 1, uuid4(), idle=True), actor="test")
     return job.lease
 
 
@@ -83,7 +83,7 @@ async def test_claims_nobody_heard_of_are_given_back_and_those_held_are_not(
 ) -> None:
     worker_id, (known, lost) = uuid4(), await enqueue(pg, settings, NewJob("q", "t"), NewJob("q", "t"))
     queue = QueueRepository(settings.pg_schema, lease_s=60)
-    await queue.claim(pg, queue="q", tasks=["t"], limit=2, worker_id=worker_id, idle=True)
+    await queue.claim(pg, Claim("q", ["t"], 2, worker_id, idle=True), actor="test")
     held = [Lease(known, 1)]
     assert await recovery.reconcile(pg, worker_id=worker_id, held=held, age_s=60) == []
     (returned,) = await recovery.reconcile(pg, worker_id=worker_id, held=held, age_s=0)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 DEFAULT_PRIORITY = 100
@@ -94,46 +95,37 @@ class Enqueued:
     conflict: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right to run a job: its id and the fencing token of this claim."""
 
     job_id: UUID
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """A job as its claimer receives it.
 
     Attributes:
         attempt: Number of this attempt, from 1.
         checkpoint: What the last committed checkpoint said, None before the first.
         progress: Progress as last written, from an earlier attempt if there was one.
+        losses: Expired leases since it last got ahead.
+        timeout_s: Longest run time from the trigger, None where the task's own holds.
+        stall_timeout_s: Longest time between safe points from the trigger, None where the task's own holds.
+        wait_s: Seconds from due to claimed.
     """
 
     lease: Lease
     queue: str
     task: str
     args: Mapping[str, object]
-    attempt: int
-    max_attempts: int
-    losses: int
-    checkpoint: Mapping[str, object] | None
-    progress: Mapping[str, object] | None
-    lock_key: str | None
-    partition_key: str | None
-    timeout_s: float | None
-    stall_timeout_s: float | None
-    cancel_requested: bool
-    created_at: datetime
-    available_at: datetime
-    started_at: datetime
-
-    @property
-    def keys(self) -> Keys:
-        """The keys this job occupies while it runs."""
-        return Keys.of(self.lock_key, self.partition_key)
+    attempt: int = 1
+    losses: int = 0
+    checkpoint: Mapping[str, object] | None = None
+    progress: Mapping[str, object] | None = None
+    timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

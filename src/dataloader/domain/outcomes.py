@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from dataloader.domain.jobs import JobStatus, Lease
 
@@ -96,8 +96,7 @@ ENDS: Mapping[type, frozenset[JobStatus]] = {
 Outcome = Succeeded | Failed | Canceled | HandedOver | Postponed | Abandoned
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """One run's end as the settling statement takes it."""
 
     lease: Lease
@@ -107,7 +106,7 @@ class Settlement:
     result: object | None = None
     progress: Mapping[str, object] | None = None
     start_over: bool = False
-    data: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, object] | None = None
 
 
 def settlement(lease: Lease, outcome: Outcome, progress: Mapping[str, object] | None) -> Settlement | None:

@@ -14,7 +14,7 @@ from dataloader.logger import Logger
 from dataloader.storage.db import PinnedConnection
 from dataloader.storage.queries import channel
 
-COALESCE_S = 0.005
+COALESCE_S = 0.01
 
 
 class Notifier:

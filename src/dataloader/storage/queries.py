@@ -15,8 +15,8 @@ class Queries:
     cancel: str
     cancel_run: str
     checkpoint: str
-    claim: str
     enqueue: str
+    exchange: str
     fate: str
     heartbeat: str
     keys_due: str
@@ -34,7 +34,6 @@ class Queries:
     retry: str
     save_state: str
     server_time: str
-    settle: str
     terminate_strays: str
     why: str
     worker_beat: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from dataloader.telemetry.fleet import Fleet, FleetCollector
+from dataloader.telemetry.histogram import BatchHistogram
 
 _WAIT_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3_600, 14_400, 86_400)
 _RUN_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400)
@@ -45,8 +46,8 @@ class Metrics:
         self._rows = self._counter("rows_loaded", "Rows written by committed chunks", "task")
         self._database_errors = self._counter("database_errors", "Failed uses of the service's database", "purpose")
         self._requests = self._counter("http_requests", "HTTP requests answered", "method", "route", "status")
-        self._wait = self._histogram("job_wait_seconds", "From due to claimed", _WAIT_BUCKETS, "queue", "task")
-        self._run = self._histogram("job_run_seconds", "From claimed to ended", _RUN_BUCKETS, "queue", "task")
+        self._wait = self._batch_histogram("job_wait_seconds", "From due to claimed", _WAIT_BUCKETS)
+        self._run = self._batch_histogram("job_run_seconds", "From claimed to ended", _RUN_BUCKETS)
         self._lag = self._histogram("loop_lag_seconds", "How late an event loop wakes up", _LAG_BUCKETS, "loop")
         self._request = self._histogram("http_request_seconds", "Time to answer", _HTTP_BUCKETS, "method", "route")
         self._running = Gauge(
@@ -59,15 +60,20 @@ class Metrics:
     def _histogram(self, name: str, doc: str, buckets: Iterable[float], *labels: str) -> Histogram:
         return Histogram(f"dataloader_{name}", doc, labels, buckets=tuple(buckets), registry=self.registry)
 
-    def claimed(self, queue: str, task: str, wait_s: float) -> None:
-        """Count a claim; `wait_s` is the time since the job was due."""
-        self._claimed.labels(queue, task).inc()
-        self._wait.labels(queue, task).observe(max(wait_s, 0.0))
+    def _batch_histogram(self, name: str, doc: str, buckets: Sequence[float]) -> BatchHistogram:
+        histogram = BatchHistogram(f"dataloader_{name}", doc, buckets, ("queue", "task"))
+        self.registry.register(histogram)
+        return histogram
 
-    def settled(self, queue: str, task: str, status: str, run_s: float) -> None:
-        """Count the end of a run; `status` is what the job became."""
-        self._settled.labels(queue, task, status).inc()
-        self._run.labels(queue, task).observe(max(run_s, 0.0))
+    def claimed(self, queue: str, task: str, waits_s: Sequence[float]) -> None:
+        """Count claims; each value is the time since a job was due."""
+        self._claimed.labels(queue, task).inc(len(waits_s))
+        self._wait.observe((queue, task), waits_s)
+
+    def settled(self, queue: str, task: str, status: str, runs_s: Sequence[float]) -> None:
+        """Count ends of runs by how long they took; `status` is what the jobs became."""
+        self._settled.labels(queue, task, status).inc(len(runs_s))
+        self._run.observe((queue, task), runs_s)
 
     def lease_lost(self, reason: str) -> None:
         """Count a run that had to stop because its lease was gone."""

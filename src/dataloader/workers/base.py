@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 
 from dataloader.config import QueueWorkers
 from dataloader.context import AppContext
 from dataloader.domain.jobs import ClaimedJob, JobStatus, Lease
-from dataloader.domain.outcomes import ENDS, Abandoned, Outcome, Settlement, settlement
+from dataloader.domain.outcomes import ENDS, Outcome, Succeeded, settlement
+from dataloader.storage.repositories.queue import Claim
+from dataloader.storage.repositories.rows import Released
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.periodic import Patience, Wake
 from dataloader.workers.pipelines.registry import Registry
+from dataloader.workers.run_log import RunLog
 from dataloader.workers.runs import Run, RunTable, StopReason
 
 BUSY_PAUSE_S = 0.01
 """First pause before a row that is locked by somebody else is tried again; it doubles."""
+
+
+CLAIM_LIMIT = 500
+"""Most jobs of one claim: while those run, the database answers the next one."""
 
 
 class Fleet:
@@ -91,6 +99,7 @@ class Worker:
         self._busy: list[tuple[Run, Outcome]] = []
         self._busy_pause_s = 0.0
         self._active = 0
+        self._log = RunLog(fleet.ctx, queue.queue)
         fleet.ctx.listener.subscribe("queue", self._on_notification)
 
     @property
@@ -131,69 +140,86 @@ class Worker:
         return self._busy_pause_s or pause_s
 
     async def _exchange(self) -> None:
+        """Settle and claim until there is nothing more to do of either."""
         while True:
-            await self._settle()
-            free = self.concurrency - self._active
-            if free <= 0:
-                return
+            batch = list(self._ended)
             async with self._fleet.turn:
-                if not self._fleet.may_claim():
+                wanted = self._wanted(len(batch))
+                if wanted is None and not batch:
                     return
-                claimed = await self._claim(free)
-            if claimed < free and len(self._ended) == len(self._busy):
+                sent_s = time.monotonic()
+                settled, jobs = await self._send(batch, wanted)
+                if jobs:
+                    self._executor.start([self._enter(job, sent_s) for job in jobs])
+            statuses = await self._let_go(batch, settled)
+            # What is only said of them can wait until the database works on the next exchange.
+            asyncio.get_running_loop().call_soon(self._note, batch, statuses, jobs)
+            await self._fleet.control.follow_up(settled)
+            if (wanted is None or len(jobs) < wanted.limit) and len(self._ended) == len(self._busy):
                 return
 
-    async def _claim(self, limit: int) -> int:
-        sent_s = time.monotonic()
-        jobs = await self._fleet.control.claim(self.queue, self._tasks, limit=limit, idle=not len(self._fleet.runs))
-        if jobs:
-            self._executor.start([self._enter(job, sent_s) for job in jobs])
-            self._ctx.metrics.running(self.queue, self._active)
-        return len(jobs)
+    async def _send(
+        self, batch: list[tuple[Run, Outcome]], wanted: Claim | None
+    ) -> tuple[list[Released], list[ClaimedJob]]:
+        succeeded, settlements = [], []
+        for run, outcome in batch:
+            progress = run.progress()
+            if progress is None and type(outcome) is Succeeded and outcome.result is None:
+                succeeded.append(run.lease)
+            elif one := settlement(run.lease, outcome, progress):
+                settlements.append(one)
+        return await self._fleet.control.exchange(settlements, wanted, succeeded=succeeded)
+
+    def _wanted(self, ending: int) -> Claim | None:
+        """Return what to claim; runs whose end is written with the same statement leave their slots."""
+        free = self.concurrency - self._active + ending
+        if free <= 0 or not self._fleet.may_claim():
+            return None
+        idle = len(self._fleet.runs) == ending
+        return Claim(self.queue, self._tasks, min(free, CLAIM_LIMIT), self._ctx.process_id, idle)
 
     def _enter(self, job: ClaimedJob, sent_s: float) -> Run:
         run = Run(job, self._fleet.registry.get(job.task), claim_sent_s=sent_s)
         self._fleet.start(run)
         self._active += 1
-        self._ctx.metrics.claimed(job.queue, job.task, (job.started_at - job.available_at).total_seconds())
         return run
 
-    async def _settle(self) -> None:
-        """Write what ended; it stays here until the database has taken it."""
-        batch = list(self._ended)
-        if not batch:
-            return
-        settlements = [one for run, outcome in batch if (one := settlement(run.lease, outcome, run.progress()))]
-        statuses = await self._write(settlements)
-        self._busy = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) == JobStatus.RUNNING]
+    async def _let_go(self, batch: list[tuple[Run, Outcome]], settled: list[Released]) -> dict[Lease, JobStatus]:
+        """Free the slots of runs whose end is written; return what became of the jobs.
+
+        A run whose row somebody else has locked stays, and is settled later. One that is missing from the answer may
+        also have ended by an earlier try that broke off without one.
+        """
+        statuses = {one.lease: one.status for one in settled}
+        self._busy, gone = [], batch
+        if len(settled) < len(batch):
+            statuses |= await self._fates(batch, statuses)
+            self._busy = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) is JobStatus.RUNNING]
+            gone = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) is not JobStatus.RUNNING]
         self._ended[: len(batch)] = self._busy
+        self._active -= len(gone)
+        for run, _ in gone:
+            self._fleet.end(run)
+        return statuses
+
+    def _note(
+        self, batch: list[tuple[Run, Outcome]], statuses: Mapping[Lease, JobStatus], jobs: list[ClaimedJob]
+    ) -> None:
+        now_s = time.monotonic()
         for run, outcome in batch:
             status = statuses.get(run.lease)
-            if status != JobStatus.RUNNING:
-                self._close(run, outcome, status if status in ENDS[type(outcome)] else None)
+            if status is JobStatus.RUNNING:
+                continue
+            if status is not None and status in ENDS[type(outcome)]:
+                self._log.settled(run, outcome, status, now_s)
+            else:
+                self._log.fenced(run, outcome, now_s)
+        self._log.claimed(jobs)
+        self._log.flush(self._active)
 
-    async def _write(self, settlements: list[Settlement]) -> dict[Lease, str]:
-        """Settle; return the statuses, `running` for a run whose row somebody else has locked, none for a lost lease.
-
-        A run that is missing from the answer may also have ended by an earlier try that broke off without one.
-        """
-        if not settlements:
-            return {}
-        statuses = {one.lease: one.status.value for one in await self._fleet.control.settle(settlements)}
-        missing = [one.lease for one in settlements if one.lease not in statuses]
-        return statuses | (await self._fleet.control.fates(missing) if missing else {})
-
-    def _close(self, run: Run, outcome: Outcome, status: str | None) -> None:
-        self._fleet.end(run)
-        self._active -= 1
-        self._ctx.metrics.running(self.queue, self._active)
-        run_s = round(time.monotonic() - run.started_s, 3)
-        facts = {"job_id": str(run.lease.job_id), "task": run.job.task, "queue": self.queue, "epoch": run.lease.epoch}
-        if status is None:
-            reason = outcome.reason if isinstance(outcome, Abandoned) else "lease lost"
-            self._ctx.metrics.lease_lost("fenced")
-            self._logger.warning("run was fenced, its result is dropped", **facts, reason=reason, run_s=run_s)
-            return
-        self._ctx.metrics.settled(run.job.queue, run.job.task, status, run_s)
-        self._ctx.loggers.metric.info("job run", **facts, status=status, run_s=run_s, rows=run.rows)
-        self._logger.info("job settled", **facts, outcome=type(outcome).__name__.lower(), status=status, run_s=run_s)
+    async def _fates(
+        self, batch: list[tuple[Run, Outcome]], known: Mapping[Lease, JobStatus]
+    ) -> dict[Lease, JobStatus]:
+        missing = [run.lease for run, outcome in batch if run.lease not in known and ENDS[type(outcome)]]
+        fates = await self._fleet.control.fates(missing) if missing else {}
+        return {lease: JobStatus(status) for lease, status in fates.items()}

@@ -9,12 +9,12 @@ from datetime import datetime
 import asyncpg
 
 from dataloader.context import AppContext
-from dataloader.domain.jobs import ClaimedJob, Keys, Lease
+from dataloader.domain.jobs import FINISHED, ClaimedJob, Keys, Lease
 from dataloader.domain.outcomes import SettleKind, Settlement
 from dataloader.exceptions import DatabaseAwayError
 from dataloader.storage.db import PinnedConnection, is_passing
 from dataloader.storage.repositories.promotion import DUE_PER_STATEMENT, PromotionRepository
-from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.storage.repositories.queue import Claim, QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
 from dataloader.storage.repositories.rows import Released
 
@@ -43,26 +43,23 @@ class Control:
         """Grows whenever the connection had to be opened again."""
         return self._pinned.generation
 
-    async def claim(self, queue: str, tasks: Sequence[str], *, limit: int, idle: bool) -> list[ClaimedJob]:
-        """Claim jobs of a queue; see `QueueRepository.claim`."""
-        async with self._pinned.use() as connection:
-            return await self._queue.claim(
-                connection, queue=queue, tasks=tasks, limit=limit, worker_id=self._ctx.process_id, idle=idle
-            )
+    async def exchange(
+        self, settlements: Sequence[Settlement], claim: Claim | None, *, succeeded: Sequence[Lease] = ()
+    ) -> tuple[list[Released], list[ClaimedJob]]:
+        """Record how runs ended and claim jobs in one statement; see `QueueRepository.exchange`.
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Released]:
-        """Record how runs ended, and wake what waits for it; see `QueueRepository.settle` for runs that are missing."""
+        What waits for the settled is not woken yet: `follow_up` does it once the claimed jobs run.
+        """
         try:
-            released = await self._settle(settlements)
+            async with self._pinned.use() as connection:
+                return await self._queue.exchange(
+                    connection, settlements, claim, succeeded=succeeded, actor=self._actor
+                )
         except asyncpg.DataError:
-            released = [row for one in settlements for row in await self._settle_alone(one)]
-        try:
-            await self.follow_up(released)
-        except (DatabaseAwayError, asyncpg.PostgresError) as error:
-            if not is_passing(error):
+            if not settlements:
                 raise
-            self._ctx.loggers.app.debug("promotion put off, the sweep will find it", reason=str(error))
-        return released
+            settled = await self._settle([Settlement(lease, SettleKind.SUCCEEDED) for lease in succeeded])
+            return settled + [row for one in settlements for row in await self._settle_alone(one)], []
 
     async def _settle(self, settlements: Sequence[Settlement]) -> list[Released]:
         async with self._pinned.use() as connection:
@@ -83,18 +80,23 @@ class Control:
         return {wanted[job_id]: status for job_id, (epoch, status) in fates.items() if epoch == wanted[job_id].epoch}
 
     async def follow_up(self, released: Sequence[Released]) -> None:
-        """Offer the keys that became free, and wake queues and waiters."""
+        """Offer the keys that became free, and wake queues and waiters; what does not work out, the sweep finds."""
         if not released:
             return
-        keys = Keys()
-        for one in released:
-            keys |= one.keys
+        locks = frozenset(one.lock_key for one in released if one.lock_key is not None)
+        partitions = frozenset(one.partition_key for one in released if one.partition_key is not None)
         payloads = {f"queue:{one.queue}" for one in released if one.ready}
-        if any(one.status.is_finished for one in released):
+        if any(one.status in FINISHED for one in released):
             payloads.add("done")
         self._ctx.notifier.announce(payloads)
-        if keys:
-            await self.promote(keys)
+        if not locks and not partitions:
+            return
+        try:
+            await self.promote(Keys(locks, partitions))
+        except (DatabaseAwayError, asyncpg.PostgresError) as error:
+            if not is_passing(error):
+                raise
+            self._ctx.loggers.app.debug("promotion put off, the sweep will find it", reason=str(error))
 
     async def promote(self, keys: Keys) -> None:
         """Offer what waits behind these keys, and wake the queues of what was offered."""

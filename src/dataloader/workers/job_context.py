@@ -60,7 +60,6 @@ class JobContext:
     Attributes:
         checkpoint: What the last committed checkpoint said, of this attempt or an earlier one; None before the first.
         logger: Bound to the job.
-        state: The task's small store.
         result: Set it to a JSON value to keep it with the job when it succeeds.
     """
 
@@ -72,7 +71,11 @@ class JobContext:
         self.result: object | None = None
         self.checkpoint: Mapping[str, object] | None = run.job.checkpoint
         self.logger = logger
-        self.state = TaskStateReader(resources, run.job.task, lambda: self._chunk)
+
+    @property
+    def state(self) -> TaskStateReader:
+        """The task's small store."""
+        return TaskStateReader(self._resources, self._run.job.task, lambda: self._chunk)
 
     @property
     def job_id(self) -> UUID:

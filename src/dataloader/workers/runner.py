@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import traceback
 from collections.abc import Mapping
-from contextlib import aclosing
 from uuid import UUID
 
 from dataloader.domain.json_values import clean_text, described
@@ -43,6 +43,7 @@ OUTAGES_MAX = 10
 POSTPONED_MIN_S = 0.5
 """Shortest wait of a run that asked to be run later: without one it would spin."""
 
+_SUCCEEDED = Succeeded()
 _REMEMBERED = 10_000
 _TRACEBACK_LIMIT = 8_000
 
@@ -73,18 +74,22 @@ class Runner:
     async def _drive(self, run: Run) -> Outcome:
         args = run.spec.parse_args(run.job.args)
         context = JobContext(run, self._resources, self._loggers.app)
+        steps = run.spec.start(args, context)
         try:
-            async with aclosing(run.spec.start(args, context)) as steps:
-                if reason := run.why_stop():
-                    return self._stopped(run, reason)
+            try:
+                if run.stop:
+                    return self._stopped(run, run.stop)
                 async for step in steps:
-                    run.reach_safe_point()
-                    await self._take(run, context, step)
-                    if reason := run.why_stop():
-                        return self._stopped(run, reason)
+                    run.touched_s = time.monotonic()
+                    if step is not None or context.in_transaction:
+                        await self._take(run, context, step)
+                    if run.stop:
+                        return self._stopped(run, run.stop)
+            finally:
+                await steps.aclose()
             if context.in_transaction:
                 raise PermanentError("the pipeline ended inside ctx.transaction(): its last chunk was not committed")
-            return Succeeded(context.result)
+            return _SUCCEEDED if context.result is None else Succeeded(context.result)
         finally:
             context.abandon()
 
@@ -93,8 +98,6 @@ class Runner:
         if context.in_transaction:
             raise PermanentError("the pipeline yielded inside ctx.transaction(): a safe point lies between chunks")
         match step:
-            case None:
-                pass
             case Checkpoint():
                 await context.save(step)
             case Mapping():

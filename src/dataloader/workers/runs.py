@@ -29,6 +29,7 @@ class Run:
     """The state of a run. Fields are single values that threads read and replace whole; no lock is needed.
 
     Attributes:
+        lease: The fence of this run.
         renewed_s: Monotonic time at which the last accepted renewal of the lease was sent.
         touched_s: Monotonic time of the last safe point.
         stop: Why the run is to end, None while it may go on.
@@ -36,44 +37,33 @@ class Run:
         advanced: Whether this run has committed a checkpoint.
         pushed: How far the ladder that ends it has gone.
         ended: Whether its outcome has been taken; what comes later is dropped.
+        clocked: Whether it has a time limit or a stall limit.
         rows: Rows that its committed chunks have written.
     """
 
-    __slots__ = (
-        "advanced",
-        "ended",
-        "job",
-        "meter",
-        "progress_dirty",
-        "pushed",
-        "renewed_s",
-        "rows",
-        "spec",
-        "started_s",
-        "stop",
-        "stop_since_s",
-        "touched_s",
-    )
+    _meter: ProgressMeter | None = None
+    progress_dirty = False
+    stop: StopReason | None = None
+    stop_since_s: float | None = None
+    advanced = False
+    pushed = 0
+    ended = False
+    rows = 0
 
     def __init__(self, job: ClaimedJob, spec: TaskSpec, *, claim_sent_s: float) -> None:
         self.job = job
+        self.lease = job.lease
         self.spec = spec
-        self.started_s = time.monotonic()
+        self.started_s = self.touched_s = time.monotonic()
         self.renewed_s = claim_sent_s
-        self.touched_s = self.started_s
-        self.meter = ProgressMeter(self.started_s, Progress.from_json(job.progress))
-        self.progress_dirty = False
-        self.stop: StopReason | None = None
-        self.stop_since_s: float | None = None
-        self.advanced = False
-        self.pushed = 0
-        self.ended = False
-        self.rows = 0
+        self.clocked = spec.clocked or job.timeout_s is not None or job.stall_timeout_s is not None
 
     @property
-    def lease(self) -> Lease:
-        """The fence of this run."""
-        return self.job.lease
+    def meter(self) -> ProgressMeter:
+        """Its progress, measured from its start."""
+        if self._meter is None:
+            self._meter = ProgressMeter(self.started_s, Progress.from_json(self.job.progress))
+        return self._meter
 
     @property
     def timeout_s(self) -> float | None:
@@ -93,14 +83,6 @@ class Run:
         if self.stop_since_s is None:
             self.stop_since_s = time.monotonic()
 
-    def why_stop(self) -> StopReason | None:
-        """Return why the run is to end now, None while it may go on."""
-        return self.stop
-
-    def reach_safe_point(self) -> None:
-        """Note that the pipeline has yielded."""
-        self.touched_s = time.monotonic()
-
     def report(self, update: Mapping[str, object]) -> None:
         """Take progress that will be written with the next heartbeat."""
         self.meter.update(update)
@@ -108,7 +90,7 @@ class Run:
 
     def progress(self) -> dict[str, object] | None:
         """Return progress as it is to be written, None when nothing was ever reported."""
-        if self.meter.current == Progress():
+        if (self._meter is None and not self.job.progress) or self.meter.current == Progress():
             return None
         return self.meter.as_json(time.monotonic())
 
@@ -117,22 +99,22 @@ class RunTable:
     """The runs of this process; changed on the control loop, copied by other threads."""
 
     def __init__(self) -> None:
-        self._runs: dict[Lease, Run] = {}
+        self._runs: dict[Run, None] = {}
 
     def add(self, run: Run) -> None:
         """Enter a run before its pipeline starts."""
-        self._runs[run.lease] = run
+        self._runs[run] = None
 
     def remove(self, run: Run) -> None:
         """Take a run out once its end is written, or there is nothing to write."""
-        self._runs.pop(run.lease, None)
+        self._runs.pop(run, None)
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def __iter__(self) -> Iterator[Run]:
-        return iter(self._runs.copy().values())
+        return iter(self._runs.copy())
 
     def held(self) -> list[Lease]:
         """Return every lease this process knows of."""
-        return list(self._runs.copy())
+        return [run.lease for run in self._runs.copy()]

@@ -64,7 +64,8 @@ class Watchdog(Periodic):
         for run in self._runs:
             if run.ended:
                 continue
-            self._check_clocks(run, now_s)
+            if run.clocked:
+                self._check_clocks(run, now_s)
             if run.stop is not None:
                 self._push(run, now_s)
         leases, self._to_cancel = self._to_cancel, []

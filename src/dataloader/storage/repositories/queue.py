@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from dataloader.domain.jobs import ClaimedJob, Lease
@@ -11,6 +12,27 @@ from dataloader.domain.outcomes import Settlement
 from dataloader.storage.db import Connection
 from dataloader.storage.queries import load_queries
 from dataloader.storage.repositories.rows import Beat, Released, Verdict, claimed_job
+
+
+class Claim(NamedTuple):
+    """What a process wants to run.
+
+    Attributes:
+        queue: Queue to claim from.
+        tasks: Tasks that this process knows.
+        limit: Free slots.
+        worker_id: The claiming process.
+        idle: Whether the process runs nothing else; then one job that was lost before may come, alone.
+    """
+
+    queue: str
+    tasks: Sequence[str]
+    limit: int
+    worker_id: UUID
+    idle: bool
+
+
+_NOTHING = Claim("", (), 0, UUID(int=0), idle=False)
 
 
 class QueueRepository:
@@ -25,47 +47,66 @@ class QueueRepository:
         self._sql = load_queries(schema)
         self._lease_s = lease_s
 
-    async def claim(
+    async def exchange(
         self,
         connection: Connection,
+        settlements: Sequence[Settlement],
+        claim: Claim | None,
         *,
-        queue: str,
-        tasks: Sequence[str],
-        limit: int,
-        worker_id: UUID,
-        idle: bool,
-    ) -> list[ClaimedJob]:
-        """Claim up to `limit` jobs in order of priority, due time and age.
+        succeeded: Sequence[Lease] = (),
+        actor: str,
+    ) -> tuple[list[Released], list[ClaimedJob]]:
+        """Record how runs ended, and claim jobs, in one statement.
 
         Args:
-            connection: In autocommit, so that the claim is committed when this returns.
-            queue: Queue to claim from.
-            tasks: Tasks that this process knows.
-            limit: Free slots.
-            worker_id: The claiming process.
-            idle: Whether the process runs nothing else; then one job that was lost before may come, alone.
-        """
-        rows = await connection.fetch(
-            self._sql.claim, queue, tasks, limit, worker_id, self._lease_s, idle, self._lease_s
-        )
-        return [claimed_job(row) for row in rows]
+            connection: In autocommit, so that both are committed when this returns.
+            settlements: How runs ended.
+            claim: What to claim, None for nothing.
+            succeeded: More runs, which succeeded and left neither result nor progress.
+            actor: Who does it, for the audit log.
 
-    async def settle(self, connection: Connection, settlements: Sequence[Settlement], *, actor: str) -> list[Released]:
-        """Record how runs ended; a run that is missing from the answer had lost its lease, or its row is locked."""
+        Returns:
+            The runs that were settled: one that is missing had lost its lease, or its row is locked. And the claimed
+            jobs, in order of priority, due time and age.
+        """
+        wanted = claim or _NOTHING
         rows = await connection.fetch(
-            self._sql.settle,
+            self._sql.exchange,
             [one.lease.job_id for one in settlements],
             [one.lease.epoch for one in settlements],
-            [one.kind.value for one in settlements],
+            [one.kind for one in settlements],
             [one.delay_s for one in settlements],
             [None if one.error is None else dump(one.error) for one in settlements],
             [None if one.result is None else dump_result(one.result) for one in settlements],
             [None if one.progress is None else dump(one.progress) for one in settlements],
             [one.start_over for one in settlements],
-            [dump(one.data) for one in settlements],
+            [None if one.data is None else dump(one.data) for one in settlements],
             actor,
+            [lease.job_id for lease in succeeded],
+            [lease.epoch for lease in succeeded],
+            wanted.queue,
+            wanted.tasks,
+            wanted.limit,
+            wanted.worker_id,
+            self._lease_s,
+            wanted.idle,
+            self._lease_s,
         )
-        return [Released.from_row(row) for row in rows]
+        settled = next((place for place, row in enumerate(rows) if row["task"] is not None), len(rows))
+        return (
+            [Released.from_row(row) for row in rows[:settled]],
+            [claimed_job(row, wanted.queue) for row in rows[settled:]],
+        )
+
+    async def claim(self, connection: Connection, claim: Claim, *, actor: str) -> list[ClaimedJob]:
+        """Claim jobs and settle nothing; see `exchange`."""
+        _, claimed = await self.exchange(connection, (), claim, actor=actor)
+        return claimed
+
+    async def settle(self, connection: Connection, settlements: Sequence[Settlement], *, actor: str) -> list[Released]:
+        """Record how runs ended and claim nothing; see `exchange`."""
+        settled, _ = await self.exchange(connection, settlements, None, actor=actor)
+        return settled
 
     async def heartbeat(
         self, connection: Connection, leases: Mapping[Lease, Mapping[str, object] | None]

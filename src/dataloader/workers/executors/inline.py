@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, cast
+from contextvars import Context, copy_context
+from typing import Any
 
 import asyncpg
 import uvloop
 
 from dataloader.connectors.http import HttpClient
 from dataloader.context import AppContext
-from dataloader.domain.jobs import Lease
 from dataloader.domain.outcomes import HandedOver, Outcome
 from dataloader.exceptions import DataloaderError
 from dataloader.storage.db import Connection, connect
@@ -26,6 +27,10 @@ from dataloader.workers.runner import Runner
 from dataloader.workers.runs import Run
 
 CLOSE_TIMEOUT_S = 2.0
+RUNS_PER_TURN = 64
+"""Runs that never wait and follow each other before the loop gets its turn and what has ended is reported."""
+
+_NO_OUTCOME = HandedOver("the run ended without an outcome")
 
 Done = Callable[[Sequence[tuple[Run, Outcome]]], None]
 
@@ -42,7 +47,9 @@ class InlineExecutor:
         self._ctx = ctx
         self._done = done
         self._loop = uvloop.new_event_loop()
-        self._tasks: dict[Lease, asyncio.Task[None]] = {}
+        self._pending: deque[Run] = deque()
+        self._tasks: dict[Run, asyncio.Task[None] | None] = {}
+        self._pumping = False
         self._outcomes: list[tuple[Run, Outcome]] = []
         self._started = threading.Event()
         self._closing: asyncio.Event = asyncio.Event()
@@ -65,7 +72,7 @@ class InlineExecutor:
 
     def cancel(self, run: Run) -> None:
         """Cancel a run's task at the point where it waits."""
-        self._loop.call_soon_threadsafe(self._cancel, run.lease)
+        self._loop.call_soon_threadsafe(self._cancel, run)
 
     def ping(self) -> float:
         """Ask the loop for a sign of life; return for how many seconds the last question has gone unanswered.
@@ -111,6 +118,8 @@ class InlineExecutor:
             queue = QueueRepository(schema, lease_s=lease_s)
             resources = Resources(self._ctx.settings, pool, http, queue, self._ctx.metrics, PresenceRepository(schema))
             self._runner = Runner(resources, self._ctx.loggers)
+            # Every generator of a run is closed by the runner: the loop need not keep a list of them for its end.
+            sys.set_asyncgen_hooks(firstiter=None)
             self._started.set()
             await self._closing.wait()
             await self._cancel_all()
@@ -130,17 +139,46 @@ class InlineExecutor:
         return pool
 
     def _begin(self, runs: list[Run]) -> None:
-        for run in runs:
-            self._tasks[run.lease] = self._loop.create_task(self._execute(run))
+        self._tasks.update(dict.fromkeys(runs))
+        self._pending.extend(runs)
+        self._pump_on()
+
+    def _pump_on(self) -> None:
+        """See that what is pending is being started."""
+        if self._pending and not self._pumping:
+            self._pumping = True
+            self._loop.create_task(self._pump(), context=Context())
+
+    def _paused(self) -> None:
+        """The task that started runs waits inside of one, or has ended: another one goes on with the rest."""
+        self._pumping = False
+        self._pump_on()
+
+    async def _pump(self) -> None:
+        """Run what is pending, one after the other; when one of them waits, another task goes on with the rest.
+
+        A task begins without context variables. A run that leaves one set, or the task cancelled, is its last.
+        """
+        task = asyncio.current_task()
+        self._loop.call_soon(self._paused)
+        for _ in range(RUNS_PER_TURN):
+            if not self._pending:
+                return
+            run = self._pending.popleft()
+            self._tasks[run] = task
+            await self._execute(run)
+            if (task and task.cancelling()) or len(copy_context()):
+                break
+        self._loop.call_soon(self._pump_on)
 
     async def _execute(self, run: Run) -> None:
         assert self._runner is not None  # noqa: S101 - set before the thread takes runs
-        outcome: Outcome = HandedOver("the run ended without an outcome")
+        outcome: Outcome = _NO_OUTCOME
         try:
             outcome = await self._runner.execute(run)
         finally:
             self._report(run, outcome)
-            self._tasks.pop(run.lease, None)
+            self._tasks.pop(run, None)
 
     def _report(self, run: Run, outcome: Outcome) -> None:
         if not self._outcomes:
@@ -151,18 +189,19 @@ class InlineExecutor:
         outcomes, self._outcomes = self._outcomes, []
         self._done(outcomes)
 
-    def _cancel(self, lease: Lease) -> None:
-        task = self._tasks.get(lease)
-        if task is None:
+    def _cancel(self, run: Run) -> None:
+        if run not in self._tasks:
             return
-        # A task that is cancelled before its first step ends without an outcome.
-        if inspect.getcoroutinestate(cast("Coroutine[object, object, None]", task.get_coro())) == inspect.CORO_CREATED:
-            self._loop.call_soon(self._cancel, lease)
+        task = self._tasks[run]
+        if task is None:
+            self._loop.call_soon(self._cancel, run)
         else:
             task.cancel()
 
     async def _cancel_all(self) -> None:
-        tasks = list(self._tasks.values())
+        while self._pending:
+            del self._tasks[self._pending.popleft()]
+        tasks = {task for task in self._tasks.values() if task is not None}
         for task in tasks:
             task.cancel()
         if tasks:

@@ -72,6 +72,11 @@ class TaskSpec:
     takes_context: bool
     options: TaskOptions
 
+    @property
+    def clocked(self) -> bool:
+        """Whether its runs have a time limit or a stall limit by default."""
+        return self.options.timeout_s is not None or self.options.stall_timeout_s is not None
+
     def parse_args(self, args: Mapping[str, object]) -> object:
         """Return the arguments as the pipeline takes them.
 
