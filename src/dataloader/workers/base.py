@@ -15,6 +15,7 @@ from dataloader.storage.repositories.queue import Claim
 from dataloader.storage.repositories.rows import Released
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
+from dataloader.workers.freed_keys import FreedKeys
 from dataloader.workers.periodic import Patience, Wake
 from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.run_log import RunLog
@@ -32,14 +33,16 @@ class Fleet:
     """What the workers of a process share.
 
     Attributes:
+        freed: Told of the keys that runs leave.
         runs: Every run of the process, of all queues.
         draining: Set when the process is to end: claim no more.
         blocked: Whether a pipeline keeps the executor's loop from running others.
         turn: Held from the decision to claim until what was claimed is entered.
     """
 
-    def __init__(self, ctx: AppContext, registry: Registry, control: Control) -> None:
+    def __init__(self, ctx: AppContext, registry: Registry, control: Control, freed: FreedKeys) -> None:
         self.ctx = ctx
+        self.freed = freed
         self.registry = registry
         self.control = control
         self.runs = RunTable()
@@ -154,7 +157,7 @@ class Worker:
             statuses = await self._let_go(batch, settled)
             # What is only said of them can wait until the database works on the next exchange.
             asyncio.get_running_loop().call_soon(self._note, batch, statuses, jobs)
-            await self._fleet.control.follow_up(settled)
+            self._fleet.freed.offer(self._fleet.control.announce_end(settled))
             if (wanted is None or len(jobs) < wanted.limit) and len(self._ended) == len(self._busy):
                 return
 

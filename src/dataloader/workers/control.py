@@ -11,8 +11,7 @@ import asyncpg
 from dataloader.context import AppContext
 from dataloader.domain.jobs import FINISHED, ClaimedJob, Keys, Lease
 from dataloader.domain.outcomes import SettleKind, Settlement
-from dataloader.exceptions import DatabaseAwayError
-from dataloader.storage.db import PinnedConnection, is_passing
+from dataloader.storage.db import PinnedConnection
 from dataloader.storage.repositories.promotion import DUE_PER_STATEMENT, PromotionRepository
 from dataloader.storage.repositories.queue import Claim, QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
@@ -48,7 +47,7 @@ class Control:
     ) -> tuple[list[Released], list[ClaimedJob]]:
         """Record how runs ended and claim jobs in one statement; see `QueueRepository.exchange`.
 
-        What waits for the settled is not woken yet: `follow_up` does it once the claimed jobs run.
+        What waits for the settled is not woken yet: `announce_end` does it once the claimed jobs run.
         """
         try:
             async with self._pinned.use() as connection:
@@ -79,24 +78,20 @@ class Control:
             fates = await self._queue.fates(connection, list(wanted))
         return {wanted[job_id]: status for job_id, (epoch, status) in fates.items() if epoch == wanted[job_id].epoch}
 
-    async def follow_up(self, released: Sequence[Released]) -> None:
-        """Offer the keys that became free, and wake queues and waiters; what does not work out, the sweep finds."""
-        if not released:
-            return
+    def announce_end(self, released: Sequence[Released]) -> Keys:
+        """Wake queues and waiters of runs whose end is written; return the keys that became free."""
         locks = frozenset(one.lock_key for one in released if one.lock_key is not None)
         partitions = frozenset(one.partition_key for one in released if one.partition_key is not None)
         payloads = {f"queue:{one.queue}" for one in released if one.ready}
         if any(one.status in FINISHED for one in released):
             payloads.add("done")
         self._ctx.notifier.announce(payloads)
-        if not locks and not partitions:
-            return
-        try:
-            await self.promote(Keys(locks, partitions))
-        except (DatabaseAwayError, asyncpg.PostgresError) as error:
-            if not is_passing(error):
-                raise
-            self._ctx.loggers.app.debug("promotion put off, the sweep will find it", reason=str(error))
+        return Keys(locks, partitions)
+
+    async def follow_up(self, released: Sequence[Released]) -> None:
+        """Wake queues and waiters of runs that were taken back, and offer the keys that became free."""
+        if keys := self.announce_end(released):
+            await self.promote(keys)
 
     async def promote(self, keys: Keys) -> None:
         """Offer what waits behind these keys, and wake the queues of what was offered."""

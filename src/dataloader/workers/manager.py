@@ -21,6 +21,7 @@ from dataloader.workers.base import Fleet, Worker
 from dataloader.workers.control import Control
 from dataloader.workers.drain import Drain
 from dataloader.workers.executors.inline import InlineExecutor
+from dataloader.workers.freed_keys import FreedKeys
 from dataloader.workers.leases import LeaseKeeper
 from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.promoter import Promoter
@@ -48,7 +49,8 @@ class WorkerManager:
         self._logger = ctx.loggers.app.bind(part=self.name)
         self._control = Control(ctx, purpose="control")
         self._upkeep = Control(ctx, purpose="upkeep")
-        self._fleet = Fleet(ctx, registry, self._control)
+        self._freed = FreedKeys(ctx, Control(ctx, purpose="promotion"))
+        self._fleet = Fleet(ctx, registry, self._control, self._freed)
         self._queues = queues_of(ctx.settings, registry)
         self._loop = asyncio.get_running_loop()
         self._executor = InlineExecutor(ctx, done=self._on_done)
@@ -103,6 +105,7 @@ class WorkerManager:
         self._logger.info("workers stopped")
 
     def _upkeep_parts(self) -> Iterable[Component]:
+        yield self._freed
         yield Promoter(self._ctx, self._upkeep)
         yield Reaper(self._ctx, self._upkeep, held=self._fleet.runs.held)
         yield Pruner(self._ctx, Control(self._ctx, purpose="pruner"))

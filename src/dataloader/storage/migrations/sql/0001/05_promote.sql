@@ -61,14 +61,16 @@ begin
                    order by j.seq limit 1) h
            where h.status = 'queued' and h.lock_key <> all (p_lock_keys)) s
    where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.lock_key, 1));
-  select array_agg(s.partition_key) into v_partitions
-    from (select distinct c.partition_key
-            from {schema}.dl_lock_kinds(p_lock_keys) k,
-         lateral (select j.partition_key from {schema}.dl_jobs j
-                   where j.lock_key = k.lock_key and j.queue = k.queue and j.task = k.task and j.status = 'queued'
-                   order by j.priority, j.available_at, j.seq limit (select 10)) c
-           where c.partition_key <> all (p_partition_keys)) s
-   where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.partition_key, 2));
+  if exists (select from {schema}.dl_jobs j where j.partition_key is not null and j.status = 'queued') then
+    select array_agg(s.partition_key) into v_partitions
+      from (select distinct c.partition_key
+              from {schema}.dl_lock_kinds(p_lock_keys) k,
+           lateral (select j.partition_key from {schema}.dl_jobs j
+                     where j.lock_key = k.lock_key and j.queue = k.queue and j.task = k.task and j.status = 'queued'
+                     order by j.priority, j.available_at, j.seq limit (select 10)) c
+             where c.partition_key <> all (p_partition_keys)) s
+     where pg_try_advisory_xact_lock(hashtextextended('{schema_name}.' || s.partition_key, 2));
+  end if;
   v_locks := array(select distinct unnest(p_lock_keys || v_locks));
   v_partitions := array(select distinct unnest(p_partition_keys || v_partitions));
   v_now := clock_timestamp();
