@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 from benchmarks.pipelines import QUEUE, TASK
 from benchmarks.processes import cpu_seconds, running
@@ -15,7 +17,32 @@ from dataloader.storage.db import Connection, connect
 ENQUEUE = (
     "select count(*) from dl_enqueue_many((select jsonb_agg($1::jsonb) from generate_series(1, $2)), p_notify => false)"
 )
+ENQUEUE_KEYED = """
+select count(*) from dl_enqueue_many((
+  select jsonb_agg($1::jsonb || jsonb_build_object('lock_key', 'key-' || n % $3::integer))
+    from generate_series(1, $2) n), p_notify => false)
+"""
+RATE = "select count(*) / extract(epoch from max(finished_at) - min(started_at)) from dl_jobs where seq >= $1"
+LONG_S = 900.0
+"""Most seconds for filling or draining anything here."""
 _BULK = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """The jobs that were enqueued last, which are to be measured.
+
+    Attributes:
+        rate: Jobs per second by bulk enqueue.
+        first_seq: Where they begin.
+        last_id: The job that is claimed last.
+        lock_keys: Keys they have between them.
+    """
+
+    rate: float
+    first_seq: int
+    last_id: UUID
+    lock_keys: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +60,80 @@ class Drained:
     cpu_us: float
 
 
-async def fill(connection: Connection, jobs: int) -> float:
-    """Enqueue jobs in bulk; return jobs per second."""
+async def clear(connection: Connection) -> None:
+    """Empty the tables of jobs."""
+    await connection.execute("truncate dl_jobs, dl_job_events, dl_queues, dl_workers")
+
+
+async def fill(connection: Connection, jobs: int, *, keys: int = 0) -> Filled:
+    """Enqueue jobs in bulk, on as many lock keys in turn, on none if 0."""
     item = json.dumps({"queue": QUEUE, "task": TASK, "args": {}})
+    before = await connection.fetchval("select coalesce(max(seq), 0) from dl_jobs")
     started_s = time.perf_counter()
     for start in range(0, jobs, _BULK):
-        await connection.execute(ENQUEUE, item, min(_BULK, jobs - start), timeout=120)
-    return jobs / (time.perf_counter() - started_s)
+        count = min(_BULK, jobs - start)
+        if keys:
+            await connection.execute(ENQUEUE_KEYED, item, count, keys, timeout=LONG_S)
+        else:
+            await connection.execute(ENQUEUE, item, count, timeout=LONG_S)
+    rate = jobs / (time.perf_counter() - started_s)
+    last_id = await connection.fetchval("select job_id from dl_jobs order by seq desc limit 1")
+    return Filled(rate, before + 1, last_id, [f"key-{number}" for number in range(keys)])
 
 
-async def measure(settings: Settings, environment: dict[str, str], *, jobs: int, concurrency: int) -> Drained:
-    """Fill the queue, start a worker, wait until it is empty."""
-    connection = await connect(settings, purpose="bench")
+async def work(connection: Connection, environment: dict[str, str], filled: Filled, *, concurrency: int) -> float:
+    """Start a worker, let it have the jobs once it is there; return the CPU seconds it took until they ended."""
+    workers = json.dumps([{"queue": QUEUE, "concurrency": concurrency}])
+    await connection.execute("insert into dl_queues (queue, paused_at) values ($1, now())", QUEUE)
+    async with asyncio.timeout(LONG_S), running("worker", environment | {"WORKERS_JSON": workers}) as pid:
+        while not await connection.fetchval("select exists (select from dl_workers where pid = $1)", pid):
+            await asyncio.sleep(0.05)
+        started_cpu_s = cpu_seconds(pid)
+        await _resume(connection, filled.lock_keys)
+        while not await connection.fetchval("select finished_at from dl_jobs where job_id = $1", filled.last_id):
+            await asyncio.sleep(0.02)
+        rest = "select exists (select from dl_jobs where seq >= $1 and finished_at is null)"
+        while await connection.fetchval(rest, filled.first_seq):
+            await asyncio.sleep(0.02)
+        return cpu_seconds(pid) - started_cpu_s
+
+
+async def _resume(connection: Connection, lock_keys: list[str]) -> None:
+    """Do what the service does to resume a queue: open it, offer what waits for a key, wake the workers."""
+    await connection.execute("delete from dl_queues")
+    if lock_keys:
+        await connection.execute("select dl_promote($1, '{}')", lock_keys)
+    await connection.execute("select pg_notify('dl_public', 'queue:' || $1)", QUEUE)
+
+
+async def measure(
+    settings: Settings,
+    environment: dict[str, str],
+    *,
+    jobs: int,
+    concurrency: int,
+    keys: int = 0,
+    beside: Callable[[Connection], Awaitable[None]] | None = None,
+) -> Drained:
+    """Fill the queue, start a worker, wait until the jobs are done.
+
+    Args:
+        settings: Where the database is.
+        environment: Of the worker.
+        jobs: How many.
+        concurrency: Slots of the worker.
+        keys: Lock keys the jobs have between them.
+        beside: Fills in what is there besides the jobs, before them.
+    """
+    connection = await connect(settings, purpose="bench", command_timeout_s=LONG_S)
     try:
-        await connection.execute("truncate dl_jobs, dl_job_events, dl_queues, dl_workers")
-        enqueue_rate = await fill(connection, jobs)
-        await connection.execute("vacuum analyze dl_jobs", timeout=120)
-        workers = json.dumps([{"queue": QUEUE, "concurrency": concurrency}])
-        await connection.execute("insert into dl_queues (queue, paused_at) values ($1, now())", QUEUE)
-        async with running("worker", environment | {"WORKERS_JSON": workers}) as pid:
-            while not await connection.fetchval("select exists (select from dl_workers where pid = $1)", pid):
-                await asyncio.sleep(0.05)
-            started_cpu_s = cpu_seconds(pid)
-            await connection.execute("delete from dl_queues")
-            await connection.execute("select pg_notify('dl_public', 'queue:' || $1)", QUEUE)
-            while await connection.fetchval("select exists (select from dl_jobs where finished_at is null)"):
-                await asyncio.sleep(0.05)
-            cpu_s = cpu_seconds(pid) - started_cpu_s
-        took_s = await connection.fetchval("select extract(epoch from max(finished_at) - min(started_at)) from dl_jobs")
-        return Drained(jobs / float(took_s), enqueue_rate, cpu_s / jobs * 1e6)
+        await clear(connection)
+        if beside:
+            await beside(connection)
+        filled = await fill(connection, jobs, keys=keys)
+        await connection.execute("vacuum analyze dl_jobs")
+        cpu_s = await work(connection, environment, filled, concurrency=concurrency)
+        rate = await connection.fetchval(RATE, filled.first_seq)
+        return Drained(float(rate), filled.rate, cpu_s / jobs * 1e6)
     finally:
         await connection.close()

@@ -59,3 +59,15 @@ async def drain(settings: Settings, *, jobs: int, batch: int) -> float:
         return jobs / (time.perf_counter() - started_s)
     finally:
         await connection.close()
+
+
+async def fill_rate(settings: Settings, jobs: int) -> float:
+    """Return rows per second of one bare insert from generate_series."""
+    connection = await connect(settings, purpose="bench raw", command_timeout_s=120)
+    try:
+        await connection.execute("truncate raw_jobs, raw_events")
+        started_s = time.perf_counter()
+        await connection.execute(FILL, jobs)
+        return jobs / (time.perf_counter() - started_s)
+    finally:
+        await connection.close()
