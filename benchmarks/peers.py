@@ -1,0 +1,137 @@
+"""The same drain by other queues on PostgreSQL, each in a worker process and a database of its own.
+
+They are not installed here: `DL_BENCH_PEERS_PYTHON` names a Python that has them, this one unless it is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from benchmarks.drain import LONG_S
+from benchmarks.processes import cpu_seconds
+from dataloader.config import Settings
+from dataloader.storage.db import Connection, connect
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another queue.
+
+    Attributes:
+        how: Settings it runs with.
+        module: Module of its worker.
+        needs: Modules that the worker imports.
+        packages: What to install for them.
+        share: Part of the jobs it gets; less than 1 for one that would take too long.
+        table: Where its jobs are.
+        unfinished: Asks whether there is anything left to do.
+        took: Asks for the seconds from the first claim to the last end by the server's clock.
+    """
+
+    name: str
+    how: str
+    module: str
+    needs: str
+    packages: str
+    share: float
+    table: str
+    unfinished: str
+    took: str
+
+
+PEERS = (
+    Peer(
+        name="PgQueuer 1.6",
+        how="one process, asyncpg pool, uvloop, batches of 1,000, no limits, `pgq autovac`",
+        module="benchmarks.pgqueuer_worker",
+        needs="pgqueuer, asyncpg, uvloop",
+        packages="pgqueuer==1.6.0 asyncpg uvloop",
+        share=1.0,
+        table="pgqueuer",
+        unfinished="select exists (select from pgqueuer)",
+        took="select extract(epoch from max(created) filter (where status = 'successful') "
+        "- min(created) filter (where status = 'picked')) from pgqueuer_log",
+    ),
+    Peer(
+        name="procrastinate 3",
+        how="one process, psycopg pool of 20, uvloop, concurrency 100",
+        module="benchmarks.procrastinate_worker",
+        needs="procrastinate, psycopg, uvloop",
+        packages='"procrastinate>=3,<4" "psycopg[binary,pool]" uvloop',
+        share=0.1,
+        table="procrastinate_jobs",
+        unfinished="select exists (select from procrastinate_jobs where status in ('todo', 'doing'))",
+        took="select extract(epoch from max(at) filter (where type = 'succeeded') "
+        "- min(at) filter (where type = 'started')) from procrastinate_events",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDrained:
+    """What a drain showed: jobs per second, and the worker's CPU per job in microseconds, its start left out."""
+
+    rate: float
+    cpu_us: float
+
+
+def python() -> str:
+    """Return the Python that peers run under."""
+    return os.environ.get("DL_BENCH_PEERS_PYTHON", sys.executable)
+
+
+async def missing(peer: Peer) -> str | None:
+    """Say how to install a peer that is not there, None if it is."""
+    null = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(python(), "-c", f"import {peer.needs}", stderr=null)
+    if await process.wait() == 0:
+        return None
+    return f"{peer.name} is left out: pip install {peer.packages}, in a venv whose python DL_BENCH_PEERS_PYTHON names"
+
+
+async def drain(settings: Settings, environment: dict[str, str], peer: Peer, *, jobs: int) -> PeerDrained:
+    """Let a peer enqueue jobs in a new database, and measure how it works them off."""
+    async with _database(settings, peer) as connection:
+        names = {"PGHOST": str(settings.pg_host), "PGUSER": settings.pg_user, "PGDATABASE": peer.table}
+        command = (python(), "-m", peer.module, str(jobs))
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, env=environment | names, stdin=pipe, stdout=pipe)
+        assert process.stdin
+        assert process.stdout
+        try:
+            async with asyncio.timeout(LONG_S):
+                assert await process.stdout.readline() == b"ready\n", f"{peer.name} did not start"
+                await connection.execute("vacuum analyze")
+                started_cpu_s = cpu_seconds(process.pid)
+                process.stdin.write(b"go\n")
+                while await connection.fetchval(peer.unfinished):
+                    await asyncio.sleep(0.05)
+                cpu_s = cpu_seconds(process.pid) - started_cpu_s
+            return PeerDrained(jobs / float(await connection.fetchval(peer.took)), cpu_s / jobs * 1e6)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def _database(settings: Settings, peer: Peer) -> AsyncIterator[Connection]:
+    """Create a database for the time of the block, and connect to it."""
+    admin = await connect(settings, purpose="bench", command_timeout_s=LONG_S)
+    try:
+        await admin.execute(f"drop database if exists {peer.table} with (force)")
+        await admin.execute(f"create database {peer.table}")
+        its_own = settings.model_copy(update={"pg_database": peer.table})
+        connection = await connect(its_own, purpose="bench", command_timeout_s=LONG_S)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+            await admin.execute(f"drop database {peer.table} with (force)")
+    finally:
+        await admin.close()
