@@ -59,7 +59,7 @@ PEERS = (
     ),
     Peer(
         name="procrastinate 3",
-        how="one process, psycopg pool of 20, uvloop, concurrency 100",
+        how="one process, psycopg pool of 10, uvloop, concurrency 10",
         module="benchmarks.procrastinate_worker",
         needs="procrastinate, psycopg, uvloop",
         packages='"procrastinate>=3,<4" "psycopg[binary,pool]" uvloop',

@@ -10,8 +10,8 @@ import importlib
 import logging
 import sys
 
-CONCURRENCY = 100
-CONNECTIONS = 20
+CONCURRENCY = 10
+CONNECTIONS = 10
 
 
 async def noop() -> None:

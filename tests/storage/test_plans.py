@@ -10,7 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from dataloader.storage.db import Connection
+from dataloader.config import Settings
+from dataloader.storage.db import Connection, connect
 from dataloader.storage.queries import load_queries
 from tests.conftest import _connect, _database, _settings
 from tests.storage.scene import SCHEMA, WORKER, alive, answers, job, pause
@@ -167,6 +168,30 @@ async def test_a_claim_keeps_its_plan_when_the_queue_was_nearly_empty_as_statist
 
     values, limit = CASES["exchange that claims"]
     assert rows_read(await plan_of(big, SQL.exchange, values)) <= limit
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+async def test_an_exchange_whose_plan_was_kept_from_an_empty_table_goes_by_index_in_a_full_one(
+    settings: Settings, pg: Connection, analyzed: bool
+) -> None:
+    if analyzed:
+        await pg.execute("analyze dl_jobs, dl_job_events")
+    connection = await connect(settings, purpose="test", by_index=True)
+    await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {SQL.exchange}")
+    for _ in range(2):
+        await connection.execute(f"execute it({_NO_ENDS}, {_CLAIM})")
+    await pg.execute(
+        "insert into dl_jobs (queue, task, ready) select 'q1', 't', true from generate_series(1, 5000);"
+        "insert into dl_jobs (queue, task, status, finished_at)"
+        " select 'q1', 't', 'succeeded', now() from generate_series(1, 20000);"
+        f"insert into dl_jobs (queue, task, status, epoch, worker_id, lease_expires_at)"
+        f" select 'q1', 't', 'running', 1, '{WORKER}', now() from generate_series(1, 3000)"
+    )
+    values = await with_jobs(pg, CASES["exchange"][0])
+    text = await connection.fetchval(f"explain (analyze, timing off, format json) execute it({values})")
+    connection.terminate()
+
+    assert rows_read(list(nodes(json.loads(text)[0]["Plan"]))) <= CASES["exchange"][1] + 50
 
 
 async def test_keys_are_pruned_without_looking_at_those_whose_jobs_live(big: Connection) -> None:

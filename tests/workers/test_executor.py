@@ -99,6 +99,34 @@ async def test_a_cancel_ends_its_run_and_none_that_shared_its_task(
     assert {row["status"] for row in more} == {"succeeded"}
 
 
+@pytest.mark.parametrize("how", ["later", "taken back"])
+async def test_a_run_that_cancels_its_own_task_charges_no_other(
+    pg: Connection, settings: Settings, registry: Registry, how: str
+) -> None:
+    @register("stray", queue="q", registry=registry)
+    async def stray(args: dict[str, object]) -> AsyncGenerator[None, None]:
+        task = asyncio.current_task()
+        assert task is not None
+        if how == "later":
+            asyncio.get_running_loop().call_later(0.1, task.cancel)
+        else:
+            task.cancel()
+            task.uncancel()
+        yield
+
+    @register("next", queue="q", registry=registry)
+    async def following(args: dict[str, object]) -> AsyncGenerator[None, None]:
+        await asyncio.sleep(0.3)
+        yield
+
+    async with running_service(settings, registry):
+        async with pg.transaction():
+            ids = await enqueue(pg, settings, NewJob("q", "stray"), NewJob("q", "next"))
+        _, row = await finished(pg, ids)
+
+    assert (row["status"], row["attempt"]) == ("succeeded", 1)
+
+
 async def test_a_hundred_jobs_in_batches_of_fifty_take_six_statements(
     pg: Connection, make_settings: MakeSettings, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 DEPTH_LIMIT = 32
 TEXT_LIMIT = 20_000
 JSON_LIMIT_BYTES = 1_048_576
+LONG_DIGITS = 4_000
 _REPLACEMENT = "\ufffd"
 
 
@@ -90,6 +92,18 @@ def dump_storable(value: object) -> str:
     if "\\u0000" in text and _has_nul(json.loads(text)):
         raise ValueError("a text holds NUL")
     return text
+
+
+def parse(text: str) -> Any:
+    """Return the value of a JSON text; an integer with more digits than Python reads stays text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(text, parse_int=_number)
+
+
+def _number(digits: str) -> int | str:
+    return int(digits) if len(digits) < LONG_DIGITS else digits
 
 
 def _has_nul(value: object) -> bool:

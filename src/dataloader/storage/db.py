@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from dataloader.config import Settings
+from dataloader.domain.json_values import parse
 from dataloader.exceptions import DatabaseAwayError, DataloaderError, SettingsError
 
 if TYPE_CHECKING:
@@ -76,9 +77,12 @@ async def connect(
     purpose: str,
     dsn: str | None = None,
     command_timeout_s: float | None = COMMAND_TIMEOUT_S,
+    by_index: bool = False,
     **driver_options: Any,
 ) -> Connection:
     """Open a connection; `purpose` shows in the server's activity list.
+
+    With `by_index` its plans go by indexes: one that was made and kept while a table was empty reads all of it later.
 
     Raises:
         DatabaseAwayError: The server cannot be reached now.
@@ -94,16 +98,18 @@ async def connect(
             server_settings={"application_name": f"dataloader {purpose}"},
         )
         if settings.dl_pg_statement_cache > 0:
-            await _set_defaults(connection, bounded=purpose == "api")
+            await _set_defaults(connection, bounded=purpose == "api", by_index=by_index)
         return connection
 
 
-async def _set_defaults(connection: asyncpg.Connection[asyncpg.Record], *, bounded: bool) -> None:
+async def _set_defaults(connection: asyncpg.Connection[asyncpg.Record], *, bounded: bool, by_index: bool) -> None:
     """Undo what a role or database sets for others; a transaction pooler would hand it on to another client.
 
     Sent as a statement: PgBouncer refuses such parameters at the start. Where `bounded`, the role's timeouts stay.
     """
     names = {"default_transaction_isolation": "read committed"}
+    if by_index:
+        names["enable_seqscan"] = "off"
     if not bounded:
         names["statement_timeout"] = "0"
         if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
@@ -176,6 +182,7 @@ def open_engine(settings: Settings) -> AsyncEngine:
         max_overflow=settings.pg_max_overflow,
         pool_recycle=settings.pg_pool_recycle,
         pool_timeout=POOL_TIMEOUT_S,
+        json_deserializer=parse,
         execution_options={"schema_translate_map": {"dataloader_schema": settings.pg_schema}},
     )
 
@@ -219,7 +226,7 @@ class PinnedConnection:
 
     async def _ensure(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._settings, purpose=self._purpose, dsn=self._dsn)
+            self._connection = await connect(self._settings, purpose=self._purpose, dsn=self._dsn, by_index=True)
             self.generation += 1
         return self._connection
 

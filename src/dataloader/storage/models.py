@@ -64,15 +64,18 @@ def _domain(name: str, base: TypeEngine[Any], check: str) -> TypeEngine[Any]:
     return base.with_variant(domain, "postgresql")
 
 
-NAME = _domain("dl_name", Text(), f"value {_NAME}")
-KEY = _domain("dl_key", Text(), "octet_length(value) between 1 and 255")
-OBJECT = _domain("dl_object", JSONB(none_as_null=True), "jsonb_typeof(value) = 'object'")
-LABELS = _domain(
-    "dl_labels",
-    JSONB(none_as_null=True),
-    "jsonb_typeof(value) = 'object' and not jsonb_path_exists(value, '$.* ? (@.type() <> \"string\")')",
-)
-SECONDS = _domain("dl_seconds", DOUBLE_PRECISION(), "value > 0 and value < 'infinity'")
+_OCTETS = "octet_length(value) between 1 and 255"
+_SECONDS = "value > 0 and value < 'infinity'"
+_LABELS = "jsonb_typeof(value) = 'object' and not jsonb_path_exists(value, '$.* ? (@.type() <> \"string\")')"
+
+QUEUE = _domain("dl_queue", Text(), f"value {_NAME}")
+TASK = _domain("dl_task", Text(), f"value {_NAME}")
+LOCK_KEY = _domain("dl_lock_key", Text(), _OCTETS)
+PARTITION_KEY = _domain("dl_partition_key", Text(), _OCTETS)
+ARGS = _domain("dl_args", JSONB(none_as_null=True), "jsonb_typeof(value) = 'object'")
+LABELS = _domain("dl_labels", JSONB(none_as_null=True), _LABELS)
+TIMEOUT_S = _domain("dl_timeout_s", DOUBLE_PRECISION(), _SECONDS)
+STALL_TIMEOUT_S = _domain("dl_stall_timeout_s", DOUBLE_PRECISION(), _SECONDS)
 
 
 def _now() -> TextClause:
@@ -94,9 +97,9 @@ class Job(Base):
 
     job_id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True, server_default=text(f"{SCHEMA_TOKEN}.dl_uuid7()"))
     seq: Mapped[int] = mapped_column(BigInteger, Identity())
-    queue: Mapped[str] = mapped_column(NAME)
-    task: Mapped[str] = mapped_column(NAME)
-    args: Mapped[Json] = mapped_column(OBJECT, server_default=text("'{}'"))
+    queue: Mapped[str] = mapped_column(QUEUE)
+    task: Mapped[str] = mapped_column(TASK)
+    args: Mapped[Json] = mapped_column(ARGS, server_default=text("'{}'"))
     status: Mapped[str] = mapped_column(server_default=text("'queued'"))
     ready: Mapped[bool] = mapped_column(server_default=text("false"))
     blocks_partition: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -118,10 +121,10 @@ class Job(Base):
     heartbeat_at: Mapped[datetime | None]
     lease_expires_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    timeout_s: Mapped[float | None] = mapped_column(SECONDS)
-    stall_timeout_s: Mapped[float | None] = mapped_column(SECONDS)
-    lock_key: Mapped[str | None] = mapped_column(KEY)
-    partition_key: Mapped[str | None] = mapped_column(KEY)
+    timeout_s: Mapped[float | None] = mapped_column(TIMEOUT_S)
+    stall_timeout_s: Mapped[float | None] = mapped_column(STALL_TIMEOUT_S)
+    lock_key: Mapped[str | None] = mapped_column(LOCK_KEY)
+    partition_key: Mapped[str | None] = mapped_column(PARTITION_KEY)
     hold_reason: Mapped[str | None]
     created_by: Mapped[str | None]
     labels: Mapped[dict[str, str]] = mapped_column(LABELS, server_default=text("'{}'"))

@@ -74,7 +74,9 @@ class Fleet:
         if self.draining.is_set() or self.blocked:
             return False
         harmless_s = time.monotonic() - self.ctx.settings.dl_default_lease_ttl_sec
-        self._suspects = {run for run in self._suspects if not run.advanced and run.started_s > harmless_s}
+        self._suspects = {
+            run for run in self._suspects if not run.ended and not run.advanced and run.started_s > harmless_s
+        }
         return not self._suspects
 
 
@@ -112,11 +114,14 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until the fleet drains and nothing is left to settle, or until told to stop at once."""
-        while not stop.is_set():
-            pause_s = await self._turn()
-            if self._fleet.draining.is_set() and not self._active:
-                return
-            await self.wake.wait(pause_s)
+        try:
+            while not stop.is_set():
+                pause_s = await self._turn()
+                if self._fleet.draining.is_set() and not self._active:
+                    return
+                await self.wake.wait(pause_s)
+        finally:
+            asyncio.get_running_loop().call_soon(self._log.close)
 
     def finished(self, run: Run, outcome: Outcome) -> None:
         """Take the outcome of a run; it is settled with the worker's next exchange. Only the first one counts."""
@@ -154,10 +159,11 @@ class Worker:
                 settled, jobs = await self._send(batch, wanted)
                 if jobs:
                     self._executor.start([self._enter(job, sent_s) for job in jobs])
-            statuses = await self._let_go(batch, settled)
-            # What is only said of them can wait until the database works on the next exchange.
-            asyncio.get_running_loop().call_soon(self._note, batch, statuses, jobs)
+            # What is only said of jobs can wait until the database works on the next exchange.
+            asyncio.get_running_loop().call_soon(self._log.claimed, jobs)
             self._fleet.freed.offer(self._fleet.control.announce_end(settled))
+            statuses = await self._let_go(batch, settled)
+            asyncio.get_running_loop().call_soon(self._note, batch, statuses, settled)
             if (wanted is None or len(jobs) < wanted.limit) and len(self._ended) == len(self._busy):
                 return
 
@@ -206,18 +212,19 @@ class Worker:
         return statuses
 
     def _note(
-        self, batch: list[tuple[Run, Outcome]], statuses: Mapping[Lease, JobStatus], jobs: list[ClaimedJob]
+        self, batch: list[tuple[Run, Outcome]], statuses: Mapping[Lease, JobStatus], settled: list[Released]
     ) -> None:
+        """Count and log what became of runs; where we did not write their end, another status is another's doing."""
         now_s = time.monotonic()
         for run, outcome in batch:
             status = statuses.get(run.lease)
             if status is JobStatus.RUNNING:
                 continue
-            if status is not None and status in ENDS[type(outcome)]:
+            ours = status in ENDS[type(outcome)] or run.lease in (one.lease for one in settled)
+            if status is not None and ours:
                 self._log.settled(run, outcome, status, now_s)
             else:
                 self._log.fenced(run, outcome, now_s)
-        self._log.claimed(jobs)
         self._log.flush(self._active)
 
     async def _fates(

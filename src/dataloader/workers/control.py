@@ -57,8 +57,9 @@ class Control:
         except asyncpg.DataError:
             if not settlements:
                 raise
-            settled = await self._settle([Settlement(lease, SettleKind.SUCCEEDED) for lease in succeeded])
-            return settled + [row for one in settlements for row in await self._settle_alone(one)], []
+        alone = [row for one in settlements for row in await self._settle_alone(one)]
+        settled, claimed = await self.exchange((), claim, succeeded=succeeded)
+        return settled + alone, claimed
 
     async def _settle(self, settlements: Sequence[Settlement]) -> list[Released]:
         async with self._pinned.use() as connection:
@@ -73,10 +74,14 @@ class Control:
 
     async def fates(self, leases: Iterable[Lease]) -> dict[Lease, str]:
         """Return the status of those jobs whose epoch is still that of the lease; the other leases are lost."""
-        wanted = {lease.job_id: lease for lease in leases}
+        wanted = list(leases)
         async with self._pinned.use() as connection:
-            fates = await self._queue.fates(connection, list(wanted))
-        return {wanted[job_id]: status for job_id, (epoch, status) in fates.items() if epoch == wanted[job_id].epoch}
+            fates = await self._queue.fates(connection, [lease.job_id for lease in wanted])
+        return {
+            lease: fates[lease.job_id][1]
+            for lease in wanted
+            if lease.job_id in fates and fates[lease.job_id][0] == lease.epoch
+        }
 
     def announce_end(self, released: Sequence[Released]) -> Keys:
         """Wake queues and waiters of runs whose end is written; return the keys that became free."""

@@ -94,6 +94,11 @@ class RunLog:
             self._said_s = now_s
             self._sum_up()
 
+    def close(self) -> None:
+        """Say what no line has spoken of yet."""
+        self.flush(0)
+        self._sum_up()
+
     def _sum_up(self) -> None:
         for task, sum_ in self._unsaid.items():
             if sum_.count == 1 and self._last is not None and self._last[0].job.task == task:

@@ -40,6 +40,7 @@ from dataloader.workers.runs import Run, StopReason
 OUTAGE_DELAY_S = 1.0
 OUTAGE_DELAY_MAX_S = 30.0
 OUTAGES_MAX = 10
+STRAY_CANCEL_DELAY_S = 0.5
 POSTPONED_MIN_S = 0.5
 """Shortest wait of a run that asked to be run later: without one it would spin."""
 
@@ -126,7 +127,7 @@ class Runner:
         """Turn what ended a run into its outcome, also when the error's own texts or the task's policy raise."""
         try:
             return self._raised(run, error)
-        except Exception as second:  # noqa: BLE001 - code of the pipeline's author again
+        except BaseException as second:  # noqa: BLE001 - code of the pipeline's author again
             name = type(error).__name__
             message = f"{name} was raised, and {type(second).__name__} while it was looked at"
             return Failed(JobError(name, clean_text(message)), delay_s=DEFAULT_RETRY.base_s)
@@ -138,6 +139,8 @@ class Runner:
         if run.stop is not None:
             self._loggers.app.info("error of a run that was told to stop", error=type(error).__name__)
             return self._stopped(run, run.stop)
+        if isinstance(error, asyncio.CancelledError) and not run.alone:
+            return HandedOver("its task was cancelled by a run that went before it", STRAY_CANCEL_DELAY_S)
         match decisive:
             case RetryLater():
                 reason = self._loggers.masker.text(clean_text(decisive.message))

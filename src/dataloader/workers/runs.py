@@ -37,6 +37,7 @@ class Run:
         advanced: Whether this run has committed a checkpoint.
         pushed: How far the ladder that ends it has gone.
         ended: Whether its outcome has been taken; what comes later is dropped.
+        alone: Whether no other run went before it in its task.
         clocked: Whether it has a time limit or a stall limit.
         rows: Rows that its committed chunks have written.
     """
@@ -49,6 +50,7 @@ class Run:
     pushed = 0
     ended = False
     rows = 0
+    alone = True
 
     def __init__(self, job: ClaimedJob, spec: TaskSpec, *, claim_sent_s: float) -> None:
         self.job = job

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from dataloader.domain.json_values import dump_exact
+from dataloader.domain.json_values import dump_exact, parse
 from dataloader.storage.db import Connection
 from dataloader.storage.queries import load_queries
 
@@ -83,7 +82,7 @@ class PresenceRepository:
     async def load_state(self, connection: Connection, task: str, key: str) -> object | None:
         """Return a value of a task's state, None when it was never set."""
         value = await connection.fetchval(self._sql.load_state, task, key)
-        return None if value is None else json.loads(value)
+        return None if value is None else parse(value)
 
     async def save_state(self, connection: Connection, task: str, key: str, value: object, *, job_id: UUID) -> None:
         """Set a value of a task's state in the connection's transaction."""

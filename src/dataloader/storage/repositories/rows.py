@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from dataloader.domain.jobs import ClaimedJob, JobStatus, Keys, Lease
+from dataloader.domain.json_values import parse
 
 _STATUSES = {status.value: status for status in JobStatus}
 
@@ -79,10 +79,7 @@ class Operated:
 
 def loaded(value: str | None) -> Mapping[str, object] | None:
     """Parse a JSON column; it was written as an object."""
-    if value is None:
-        return None
-    parsed: Mapping[str, object] = json.loads(value)
-    return parsed
+    return None if value is None else parse(value)
 
 
 def claimed_job(row: asyncpg.Record, queue: str) -> ClaimedJob:
@@ -92,11 +89,11 @@ def claimed_job(row: asyncpg.Record, queue: str) -> ClaimedJob:
         Lease(job_id, epoch),
         queue,
         task,
-        {} if args == "{}" else json.loads(args),
+        {} if args == "{}" else parse(args),
         attempt,
         losses,
-        checkpoint and json.loads(checkpoint),
-        progress and json.loads(progress),
+        checkpoint and parse(checkpoint),
+        progress and parse(progress),
         timeout_s,
         stall_s,
         wait_s,

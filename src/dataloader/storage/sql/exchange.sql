@@ -6,7 +6,8 @@
 -- $9 data for the audit log, $10 actor, and of those that succeeded with nothing to say: $11 job ids, $12 epochs
 -- $13 queue, $14 tasks this process knows, $15 how many at most, $16 worker, $17 lease in seconds, $18 whether the process is
 -- idle, $19 seconds after which a job that was lost before may run beside others
--- The planner must walk the index in order, also when its statistics know of no ready jobs: it is told that the filter
+-- The rows of a batch are locked one by one, by the primary key and by no partial index (case), and then written where
+-- they lie: a join by key would be planned by statistics of yesterday. The planner must walk the index in order, also when its statistics know of no ready jobs: it is told that the filter
 -- holds for nearly every row (case) and that few of them are wanted (a subquery as limit), or it sorts all that are ready.
 -- The answer holds what was settled (a status, no task), then what was claimed (a task, no status), in order.
 with ended as (
@@ -16,12 +17,12 @@ with ended as (
    union all
   select e.job_id, e.epoch, 'succeeded', 0, null, null, null, false, null from unnest($11::uuid[], $12::integer[]) as e(job_id, epoch)
 ), locked as materialized (
-  select e.*, j.attempt, j.max_attempts, j.checkpoint_epoch, j.cancel_requested
+  select e.*, j.tid, j.attempt, j.max_attempts, j.checkpoint_epoch, j.cancel_requested
     from (select * from ended order by job_id) e
    cross join lateral (
-     select c.attempt, c.max_attempts, c.checkpoint_epoch, c.cancel_requested
+     select c.ctid as tid, c.attempt, c.max_attempts, c.checkpoint_epoch, c.cancel_requested
        from {schema}.dl_jobs c
-      where c.job_id = e.job_id and c.epoch = e.epoch and c.status = 'running'
+      where c.job_id = e.job_id and case when c.epoch = e.epoch and c.status = 'running' then 1 else 0 end <> 0
         for no key update skip locked) j
 ), decided as (
   select l.*, n.attempt as new_attempt,
@@ -46,7 +47,7 @@ with ended as (
          error = case when d.new_status = 'succeeded' then null else coalesce(d.error, j.error) end,
          result = d.result, progress = coalesce(d.progress, j.progress)
     from decided d
-   where j.job_id = d.job_id and j.epoch = d.epoch and j.status = 'running'
+   where j.ctid = d.tid and j.epoch = d.epoch and j.status = 'running'
   returning j.job_id, j.epoch, j.status, j.attempt, j.queue, j.lock_key, j.partition_key, j.ready, j.available_at, d.kind, d.error, d.data,
             j.progress->'done' as done
 ), settled_log as (

@@ -28,7 +28,8 @@ from dataloader.workers.runs import Run
 
 CLOSE_TIMEOUT_S = 2.0
 RUNS_PER_TURN = 64
-"""Runs that never wait and follow each other before the loop gets its turn and what has ended is reported."""
+TURN_S = 0.005
+"""Runs that never wait follow each other so long before the loop gets its turn and what has ended is reported."""
 
 _NO_OUTCOME = HandedOver("the run ended without an outcome")
 
@@ -50,6 +51,7 @@ class InlineExecutor:
         self._pending: deque[Run] = deque()
         self._tasks: dict[Run, asyncio.Task[None] | None] = {}
         self._pumping = False
+        self._pauses = 0
         self._outcomes: list[tuple[Run, Outcome]] = []
         self._started = threading.Event()
         self._closing: asyncio.Event = asyncio.Event()
@@ -152,22 +154,27 @@ class InlineExecutor:
     def _paused(self) -> None:
         """The task that started runs waits inside of one, or has ended: another one goes on with the rest."""
         self._pumping = False
+        self._pauses += 1
         self._pump_on()
 
     async def _pump(self) -> None:
         """Run what is pending, one after the other; when one of them waits, another task goes on with the rest.
 
-        A task begins without context variables. A run that leaves one set, or the task cancelled, is its last.
+        A task begins without context variables. A run that waited, left a context variable set or the task cancelled
+        is its last.
         """
         task = asyncio.current_task()
         self._loop.call_soon(self._paused)
-        for _ in range(RUNS_PER_TURN):
+        before, until_s = self._pauses, time.monotonic() + TURN_S
+        for place in range(RUNS_PER_TURN):
             if not self._pending:
                 return
             run = self._pending.popleft()
+            run.alone = not place
             self._tasks[run] = task
             await self._execute(run)
-            if (task and task.cancelling()) or len(copy_context()):
+            disturbed = self._pauses != before or (task and task.cancelling()) or len(copy_context())
+            if disturbed or time.monotonic() > until_s:
                 break
         self._loop.call_soon(self._pump_on)
 

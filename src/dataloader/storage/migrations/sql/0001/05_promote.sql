@@ -32,6 +32,7 @@ create function {schema}.dl_promote(
 ) returns table (queue text, offered integer)
 language plpgsql volatile
 set lock_timeout = '3s'
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -79,7 +80,7 @@ begin
   -- it stands: were it withdrawn for the next one's sake, fresh jobs would overtake it without end.
   update {schema}.dl_jobs j
      set ready = false
-   where j.job_id in (
+   where j.job_id = any (array(
      select o.job_id from {schema}.dl_jobs o
       where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
         and not exists (select from {schema}.dl_lock_kinds(array[o.lock_key]) k where k.queue = o.queue and k.task = o.task and k.served)
@@ -91,12 +92,12 @@ begin
                       limit 1) c
               where k.served
               limit 1)
-        for no key update skip locked);
+        for no key update skip locked));
 
   -- The first that fits is found by walking the index in order, once for each queue and task behind the key, so that those
   -- which nobody serves cost one look however many they are. A join, or a filter that the planner takes to hold for few
   -- rows, would make it read and sort everything behind a busy key: hence the case.
-  with free as (
+  with free as materialized (
     select l from unnest(v_locks) l
      where not exists (select from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
   ), picked as materialized (
@@ -119,7 +120,7 @@ begin
      order by k.lock_key, not k.served, c.priority, c.available_at, c.seq
   ), offered as (
     update {schema}.dl_jobs j set ready = true, offered_at = v_now
-      from picked p where j.job_id = p.job_id
+     where j.job_id = any (array(select p.job_id from picked p))
     returning j.job_id
   )
   select array_agg(o.job_id) into v_offered from offered o;
@@ -143,7 +144,7 @@ begin
        for no key update skip locked
   ), offered as (
     update {schema}.dl_jobs j set ready = true, offered_at = v_now
-      from picked p where j.job_id = p.job_id
+     where j.job_id = any (array(select p.job_id from picked p))
     returning j.job_id
   )
   select array_agg(o.job_id) into v_more from offered o;
