@@ -339,8 +339,12 @@ comment on function "public".dl_enqueue(text, text, jsonb, text, text, text, int
 'Enqueue one job in the caller''s transaction and wake the workers at its commit; answers the job''s id';
 
 create function "public".dl_lock_kinds(p_lock_keys text[]) returns table (lock_key text, queue text, task text, served boolean)
-language sql stable
+language plpgsql stable
 as $$
+#variable_conflict use_column
+begin
+  -- Not in SQL: such a function would be planned again by every call.
+  return query
   with recursive kind as (
     select k.lock_key, k.queue, k.task
       from unnest(p_lock_keys) l,
@@ -356,11 +360,11 @@ as $$
   ), fleet as materialized (
     select w.queues, w.tasks from "public".dl_workers w where w.expires_at > statement_timestamp() and not w.stopping
   )
-  select k.lock_key, k.queue, k.task,
+  select k.lock_key::text, k.queue::text, k.task::text,
          not exists (select from fleet) or exists (select from fleet f where f.queues ? k.queue and k.task = any (f.tasks))
     from kind k
-   where not exists (select from "public".dl_queues q where q.queue = k.queue and q.paused_at is not null)
-$$;
+   where not exists (select from "public".dl_queues q where q.queue = k.queue and q.paused_at is not null);
+end $$;
 
 comment on function "public".dl_lock_kinds(text[]) is
 'Queues and tasks of the jobs behind lock keys, paused queues left out; served: a live worker takes them, or there is none at all';
@@ -394,14 +398,16 @@ begin
            order by 1) as k;
 
   -- A job with both keys needs both turns; the second key is only tried, so that no two callers wait for each other.
-  select array_agg(s.lock_key) into v_locks
-    from (select distinct h.lock_key
-            from unnest(p_partition_keys) p,
-         lateral (select j.lock_key, j.status from "public".dl_jobs j
-                   where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
-                   order by j.seq limit 1) h
-           where h.status = 'queued' and h.lock_key <> all (p_lock_keys)) s
-   where pg_try_advisory_xact_lock(hashtextextended('public.' || s.lock_key, 1));
+  if cardinality(p_partition_keys) > 0 then
+    select array_agg(s.lock_key) into v_locks
+      from (select distinct h.lock_key
+              from unnest(p_partition_keys) p,
+           lateral (select j.lock_key, j.status from "public".dl_jobs j
+                     where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
+                     order by j.seq limit 1) h
+             where h.status = 'queued' and h.lock_key <> all (p_lock_keys)) s
+     where pg_try_advisory_xact_lock(hashtextextended('public.' || s.lock_key, 1));
+  end if;
   if exists (select from "public".dl_jobs j where j.partition_key is not null and j.status = 'queued') then
     select array_agg(s.partition_key) into v_partitions
       from (select distinct c.partition_key
@@ -465,29 +471,31 @@ begin
   )
   select array_agg(o.job_id) into v_offered from offered o;
 
-  -- What is left are heads without a lock key: those with one have had their chance above.
-  with head as (
-    select h.* from unnest(v_partitions) p,
-   lateral (select j.job_id, j.status, j.queue, j.lock_key, j.hold_reason, j.available_at
-              from "public".dl_jobs j
-             where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
-             order by j.seq limit 1) h
-     where not exists (select from "public".dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running'))
-  ), fit as (
-    select h.job_id
-      from head h
-     where h.status = 'queued' and h.lock_key is null and h.hold_reason is null and h.available_at <= v_now
-       and (select q.paused_at from "public".dl_queues q where q.queue = h.queue) is null
-  ), picked as materialized (
-    select j.job_id from "public".dl_jobs j
-     where j.job_id = any (array(select f.job_id from fit f)) and j.status = 'queued' and not j.ready
-       for no key update skip locked
-  ), offered as (
-    update "public".dl_jobs j set ready = true, offered_at = v_now
-     where j.job_id = any (array(select p.job_id from picked p))
-    returning j.job_id
-  )
-  select array_agg(o.job_id) into v_more from offered o;
+  if cardinality(v_partitions) > 0 then
+    -- What is left are heads without a lock key: those with one have had their chance above.
+    with head as (
+      select h.* from unnest(v_partitions) p,
+     lateral (select j.job_id, j.status, j.queue, j.lock_key, j.hold_reason, j.available_at
+                from "public".dl_jobs j
+               where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
+               order by j.seq limit 1) h
+       where not exists (select from "public".dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running'))
+    ), fit as (
+      select h.job_id
+        from head h
+       where h.status = 'queued' and h.lock_key is null and h.hold_reason is null and h.available_at <= v_now
+         and (select q.paused_at from "public".dl_queues q where q.queue = h.queue) is null
+    ), picked as materialized (
+      select j.job_id from "public".dl_jobs j
+       where j.job_id = any (array(select f.job_id from fit f)) and j.status = 'queued' and not j.ready
+         for no key update skip locked
+    ), offered as (
+      update "public".dl_jobs j set ready = true, offered_at = v_now
+       where j.job_id = any (array(select p.job_id from picked p))
+      returning j.job_id
+    )
+    select array_agg(o.job_id) into v_more from offered o;
+  end if;
 
   return query
   select j.queue::text, count(*)::integer from "public".dl_jobs j where j.job_id = any (v_offered || v_more) group by j.queue;
