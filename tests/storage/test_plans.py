@@ -172,11 +172,12 @@ async def test_a_claim_keeps_its_plan_when_the_queue_was_nearly_empty_as_statist
 
 @pytest.mark.parametrize("analyzed", [True, False])
 async def test_an_exchange_whose_plan_was_kept_from_an_empty_table_goes_by_index_in_a_full_one(
-    settings: Settings, pg: Connection, analyzed: bool
+    direct: Settings, pg: Connection, analyzed: bool
 ) -> None:
+    """Behind a transaction pooler no plan is kept."""
     if analyzed:
         await pg.execute("analyze dl_jobs, dl_job_events")
-    connection = await connect(settings, purpose="test", by_index=True)
+    connection = await connect(direct, purpose="test", by_index=True)
     await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {SQL.exchange}")
     for _ in range(2):
         await connection.execute(f"execute it({_NO_ENDS}, {_CLAIM})")
