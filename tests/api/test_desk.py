@@ -13,7 +13,10 @@ from dataloader.exceptions import DatabaseAwayError, InvalidError
 from dataloader.storage.db import Connection as Pg
 from tests.api.scene import Scene
 
-LANES = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'dataloader triggers'"
+LANES = (
+    "select pg_terminate_backend(pid) from pg_stat_activity"
+    " where datname = current_database() and application_name = 'dataloader triggers'"
+)
 
 
 @pytest.fixture
