@@ -343,7 +343,7 @@ language plpgsql stable
 as $$
 #variable_conflict use_column
 begin
-  -- Not in SQL: such a function would be planned again by every call.
+  -- Not in SQL: before version 18 such a function is planned again by every statement that calls it.
   return query
   with recursive kind as (
     select k.lock_key, k.queue, k.task

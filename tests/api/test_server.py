@@ -22,7 +22,9 @@ from dataloader.api.server import ApiServer
 from dataloader.base import supervise
 from dataloader.config import Settings
 from dataloader.exceptions import SettingsError
+from dataloader.storage.db import Connection
 from tests.api.scene import API, Scene, until_waiting
+from tests.storage.scene import until
 
 JOB = b'{"queue": "q", "task": "any.echo"}'
 
@@ -186,8 +188,17 @@ def test_the_factory_needs_nothing_to_be_imported() -> None:
     assert config.loaded
 
 
-async def test_under_uvicorn_a_sigterm_answers_long_polls_and_ends_the_process(scene: Scene, tmp_path: Path) -> None:
+LOOKED = (
+    "select true from pg_stat_activity"
+    " where datname = current_database() and query like '%dl_jobs%' and pid <> all ($1) limit 1"
+)
+
+
+async def test_under_uvicorn_a_sigterm_answers_long_polls_and_ends_the_process(
+    scene: Scene, pg: Connection, tmp_path: Path
+) -> None:
     job_id = await scene.trigger()
+    known = await pg.fetchval("select array_agg(pid) from pg_stat_activity where datname = current_database()")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["-m", "uvicorn", "--factory", "dataloader.api.app:create_app", "--port", str(port)]
@@ -199,7 +210,7 @@ async def test_under_uvicorn_a_sigterm_answers_long_polls_and_ends_the_process(s
             await _until_up(client)
             async with asyncio.TaskGroup() as group:
                 poll = group.create_task(client.get(f"{API}/jobs/{job_id}/status", params={"wait": "60"}))
-                await asyncio.sleep(0.5)
+                await until(lambda: pg.fetchval(LOOKED, known))
                 process.terminate()
             async with asyncio.timeout(5):
                 await process.wait()

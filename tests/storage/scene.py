@@ -190,6 +190,11 @@ async def until(condition: Callable[[], Awaitable[T]], *, within_s: float = PATI
         return answer
 
 
+async def ready(pg: Connection) -> list[UUID]:
+    """Return the jobs that are offered, in the order of their acknowledgement."""
+    return [found["job_id"] for found in await pg.fetch("select job_id from dl_jobs where ready order by seq")]
+
+
 async def blocked(pg: Connection, session: Connection) -> None:
     """Wait until a session waits for a lock that another one holds."""
     pid = session.get_server_pid()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 
@@ -22,17 +21,13 @@ from tests.storage.scene import (
     pause,
     promote,
     put,
+    ready,
     resume,
     row,
     settle,
 )
 
 LATER = timedelta(hours=1)
-
-
-async def ready(pg: Connection) -> list[UUID]:
-    """Return the jobs that are offered, in the order of their acknowledgement."""
-    return [found["job_id"] for found in await pg.fetch("select job_id from dl_jobs where ready order by seq")]
 
 
 async def let_offers_age(pg: Connection) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -22,16 +21,12 @@ from tests.storage.scene import (
     enqueue,
     job,
     promote,
+    ready,
     settle,
     settle_surely,
 )
 
 LATER = timedelta(hours=1)
-
-
-async def ready(pg: Connection) -> list[UUID]:
-    """Return the jobs that are offered, in the order of their acknowledgement."""
-    return [found["job_id"] for found in await pg.fetch("select job_id from dl_jobs where ready order by seq")]
 
 
 class TestConcurrency:

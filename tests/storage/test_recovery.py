@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from dataloader.domain.jobs import Keys, Lease
+from dataloader.domain.jobs import Lease
 from dataloader.domain.outcomes import SettleKind
 from dataloader.storage.db import Connection
 from dataloader.storage.repositories.rows import Verdict
@@ -194,7 +194,7 @@ async def test_a_job_with_keys_waits_for_its_turn_again(pg: Connection) -> None:
 
     (released,) = await reap(pg)
 
-    assert (released.ready, released.keys) == (False, Keys(frozenset("l"), frozenset("p")))
+    assert (released.ready, released.lock_key, released.partition_key) == (False, "l", "p")
 
 
 async def test_any_number_of_reapers_take_each_job_once(pg: Connection, connect_more: Connect) -> None:
@@ -338,4 +338,4 @@ class TestReconcile:
 
         (released,) = await self.give_back(pg)
 
-        assert (released.ready, released.keys) == (False, Keys(frozenset("l"), frozenset("p")))
+        assert (released.ready, released.lock_key, released.partition_key) == (False, "l", "p")

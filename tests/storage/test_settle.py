@@ -274,7 +274,7 @@ async def test_a_failed_head_is_skipped_by_default(pg: Connection) -> None:
     await promote(pg, partitions="p")
 
     assert released is not None
-    assert released.keys.partitions == {"p"}
+    assert released.partition_key == "p"
     assert (await row(pg, behind))["ready"]
 
 
@@ -333,7 +333,7 @@ async def test_a_settled_job_with_keys_names_them_and_waits_for_its_turn(pg: Con
     released = await settle(pg, lease, K.HANDED_OVER)
 
     assert released is not None
-    assert (released.keys.locks, released.keys.partitions, released.ready) == (frozenset("l"), frozenset("p"), False)
+    assert (released.lock_key, released.partition_key, released.ready) == ("l", "p", False)
 
 
 async def test_a_lease_lasts_as_long_as_the_repository_says(pg: Connection) -> None:

@@ -25,6 +25,7 @@ from dataloader.domain.json_values import (
     dump,
     dump_exact,
     dump_storable,
+    parse,
 )
 
 
@@ -201,3 +202,14 @@ def test_what_postgresql_cannot_keep_as_it_is_is_refused(value: object, said: st
 
 def test_an_escaped_backslash_is_not_nul() -> None:
     assert json.loads(dump_storable({"a": "\\u0000"})) == {"a": "\\u0000"}
+
+
+def test_an_integer_that_python_does_not_read_stays_text_and_its_neighbours_numbers() -> None:
+    long = "1" * 4_301
+
+    assert parse(f'{{"long": {long}, "short": 12, "real": 1.5}}') == {"long": long, "short": 12, "real": 1.5}
+
+
+def test_a_text_that_is_no_json_is_refused() -> None:
+    with pytest.raises(ValueError, match="Expecting"):
+        parse("{")

@@ -8,7 +8,6 @@ from threading import Lock
 
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 
 class BatchHistogram(Collector):
@@ -25,7 +24,7 @@ class BatchHistogram(Collector):
         self._name = name
         self._doc = doc
         self._labels = labels
-        self._bounds = tuple(buckets)
+        self._bounds = tuple(map(float, buckets))
         self._lock = Lock()
         self._series: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
 
@@ -48,7 +47,7 @@ class BatchHistogram(Collector):
 
     def _cumulated(self, counts: Sequence[int]) -> list[tuple[str, float]]:
         buckets, so_far = [], 0
-        for bound, count in zip((*self._bounds, float("inf")), counts, strict=True):
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
             so_far += count
-            buckets.append((floatToGoString(bound), float(so_far)))  # type: ignore[no-untyped-call]
+            buckets.append((bound, float(so_far)))
         return buckets

@@ -100,12 +100,12 @@ class RunLog:
         self._sum_up()
 
     def _sum_up(self) -> None:
-        for task, sum_ in self._unsaid.items():
-            if sum_.count == 1 and self._last is not None and self._last[0].job.task == task:
-                self._write(*self._last, JobStatus.SUCCEEDED, sum_.total_s)
+        for task, runs in self._unsaid.items():
+            if runs.count == 1 and self._last is not None and self._last[0].job.task == task:
+                self._write(*self._last, JobStatus.SUCCEEDED, runs.total_s)
                 continue
-            times = {"total_s": round(sum_.total_s, 3), "max_s": round(sum_.max_s, 3)}
-            facts = {"task": task, "queue": self._queue, "count": sum_.count, **times}
+            times = {"total_s": round(runs.total_s, 3), "max_s": round(runs.max_s, 3)}
+            facts = {"task": task, "queue": self._queue, "count": runs.count, **times}
             self._ctx.loggers.metric.info("job runs", **facts)
             self._logger.info("jobs settled", **facts, status=JobStatus.SUCCEEDED)
         self._unsaid.clear()

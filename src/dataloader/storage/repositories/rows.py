@@ -48,11 +48,6 @@ class Released(NamedTuple):
     partition_key: str | None
     ready: bool
 
-    @property
-    def keys(self) -> Keys:
-        """The keys that it held."""
-        return Keys.of(self.lock_key, self.partition_key)
-
     @classmethod
     def from_row(cls, row: asyncpg.Record) -> Released:
         """Read a row of exchange, reap or reconcile."""
