@@ -142,7 +142,7 @@ def facts(state: JobState, *, now: datetime | None = None) -> str:
     if state.attempt > 1 or state.losses:
         parts.append(f"attempt {state.attempt} of {state.max_attempts}")
     if state.losses:
-        parts.append(f"{state.losses} workers lost")
+        parts.append(f"{state.losses} {'worker' if state.losses == 1 else 'workers'} lost")
     if state.cancel_requested and not state.status.is_finished:
         parts.append("asked to stop")
     if state.error and state.status is JobStatus.QUEUED:
