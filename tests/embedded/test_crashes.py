@@ -81,6 +81,7 @@ async def test_user_killed_with_the_watchdog_leaves_a_server_for_the_next(
     user.process.send_signal(signal.SIGSTOP)
     for watchdog in watchdogs(home):
         watchdog.kill()
+    await eventually(lambda: not watchdogs(home))
     await user.kill()
     left = live_postmaster(home)
 
