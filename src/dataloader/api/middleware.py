@@ -53,7 +53,8 @@ class RequestMiddleware:
         exchange = _Exchange(scope, receive, send)
         with bind_request(exchange.request_id):
             try:
-                await self._answer(exchange)
+                with self._context().metrics.http_request_in_progress():
+                    await self._answer(exchange)
             finally:
                 self._record(exchange)
 

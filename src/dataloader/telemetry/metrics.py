@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import Final
 
@@ -53,6 +54,9 @@ class Metrics:
         self._running = Gauge(
             "dataloader_process_jobs_running", "Jobs this process runs now", ["queue"], registry=self.registry
         )
+        self._requests_in_progress = Gauge(
+            "dataloader_http_requests_in_progress", "HTTP requests not answered yet", registry=self.registry
+        )
 
     def _counter(self, name: str, doc: str, *labels: str) -> Counter:
         return Counter(f"dataloader_{name}", doc, labels, registry=self.registry)
@@ -94,6 +98,10 @@ class Metrics:
     def database_error(self, purpose: str) -> None:
         """Count a failed use of the service's database."""
         self._database_errors.labels(purpose).inc()
+
+    def http_request_in_progress(self) -> AbstractContextManager[None]:
+        """Count a request as long as it is being answered."""
+        return self._requests_in_progress.track_inprogress()
 
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is the template, so that ids do not become labels."""
