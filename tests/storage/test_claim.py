@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -60,19 +61,21 @@ async def test_every_claim_grows_the_epoch_even_when_the_attempt_is_given_back(p
     assert (await row(pg, lease.job_id))["attempt"] == 1
 
 
-async def test_the_order_is_priority_then_due_time_then_age(pg: Connection) -> None:
+@pytest.mark.parametrize("tasks", ["a", "a b", "a b c"])
+async def test_the_order_is_priority_then_due_time_then_age_whatever_the_tasks(pg: Connection, tasks: str) -> None:
+    names = itertools.cycle(tasks.split())
     ids = await enqueue(
         pg,
-        job(),
-        job(priority=200, available_at=LONG_AGO),
-        job(available_at=LONG_AGO + timedelta(seconds=1)),
-        job(available_at=LONG_AGO),
-        job(available_at=LONG_AGO),
-        job(priority=1),
+        job(task=next(names)),
+        job(task=next(names), priority=200, available_at=LONG_AGO),
+        job(task=next(names), available_at=LONG_AGO + timedelta(seconds=1)),
+        job(task=next(names), available_at=LONG_AGO),
+        job(task=next(names), available_at=LONG_AGO),
+        job(task=next(names), priority=1),
     )
 
-    one_by_one = [(await claim(pg, 1))[0].lease.job_id for _ in range(3)]
-    rest = [claimed.lease.job_id for claimed in await claim(pg)]
+    one_by_one = [(await claim(pg, 1, tasks=tasks))[0].lease.job_id for _ in range(3)]
+    rest = [claimed.lease.job_id for claimed in await claim(pg, tasks=tasks)]
 
     assert one_by_one + rest == [ids[place] for place in (5, 3, 4, 2, 0, 1)]
 
@@ -124,20 +127,32 @@ async def test_a_plan_that_repeats_the_subquery_claims_no_more(pg: Connection, i
     assert [len(await claim(pg, 7, idle=idle)) for _ in range(20)] == [7] * 20
 
 
+@pytest.mark.parametrize("tasks", ["a", "a b"])
 async def test_what_another_session_has_locked_is_passed_over_and_not_waited_for(
-    pg: Connection, other: Connection
+    pg: Connection, other: Connection, tasks: str
 ) -> None:
-    first, second, third = await enqueue(pg, job(), job(), job())
+    names = itertools.cycle(tasks.split())
+    first, second, third = await enqueue(pg, *[job(task=next(names)) for _ in range(3)])
     transaction = other.transaction()
     await transaction.start()
-    (taken,) = await claim(other, 1)
+    (taken,) = await claim(other, 1, tasks=tasks)
 
-    claimed = await claim(pg, 2)
+    claimed = await claim(pg, 2, tasks=tasks)
     await transaction.rollback()
 
     assert taken.lease.job_id == first
     assert [one.lease.job_id for one in claimed] == [second, third]
-    assert [one.lease.job_id for one in await claim(pg)] == [first]
+    assert [one.lease.job_id for one in await claim(pg, tasks=tasks)] == [first]
+
+
+async def test_a_claim_locks_nothing_that_it_does_not_take(pg: Connection, other: Connection) -> None:
+    await enqueue(pg, *[job(task=task) for task in "abab"])
+    transaction = other.transaction()
+    await transaction.start()
+    await claim(other, 1, tasks="a b")
+
+    assert len(await claim(pg, tasks="a b")) == 3
+    await transaction.rollback()
 
 
 async def test_many_claimers_never_get_the_same_job(pg: Connection, connect_more: Connect) -> None:

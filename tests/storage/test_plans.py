@@ -12,7 +12,7 @@ import pytest
 
 from dataloader.config import Settings
 from dataloader.storage.db import Connection, connect
-from dataloader.storage.queries import load_queries
+from dataloader.storage.queries import exchange_of, load_queries
 from tests.conftest import _connect, _database, _settings
 from tests.storage.scene import SCHEMA, WORKER, alive, answers, job, pause
 
@@ -121,7 +121,7 @@ _CLAIM = f"'q1', '{{t}}', 50, '{WORKER}', 60, false, 60"
 _NO_CLAIM = f"'', '{{}}', 0, '{WORKER}', 60, false, 60"
 
 CASES: dict[str, tuple[str, int]] = {
-    "exchange that claims": (f"{_NO_ENDS}, {_CLAIM}", 2 * 50),
+    "exchange that claims": (f"{_NO_ENDS}, {_CLAIM}", 3 * 50),
     "promote_due": ("1000", 2 * DUE),
     "keys_due": ("86400, 1000", 1_000),
     "lock_keys_after": ("'', 100", 101),
@@ -130,7 +130,7 @@ CASES: dict[str, tuple[str, int]] = {
     "reconcile": (f"'{WORKER}', '{{}}', '{{}}', 3600", RUNNING),
     "heartbeat": (f"$held, {fifty('1')}, {fifty('null::jsonb')}, 60", 3 * 50),
     "exchange that settles": (f"$held, {', '.join(map(fifty, _ENDS))}, 'actor', '{{}}', '{{}}', {_NO_CLAIM}", 3 * 50),
-    "exchange": (f"{_NONE_WITH_ERRORS}, $held, {fifty('1')}, {_CLAIM}", 5 * 50),
+    "exchange": (f"{_NONE_WITH_ERRORS}, $held, {fifty('1')}, {_CLAIM}", 6 * 50),
     "checkpoint": ("$one, 1, '{}', null, 60", 3),
     "fate": ("$held", 50),
     "prune_jobs": ("0.5, 100", 2 * 100),
@@ -145,7 +145,7 @@ async def with_jobs(pg: Connection, values: str) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_hot_statement_goes_by_index_and_reads_a_bounded_number_of_rows(big: Connection, name: str) -> None:
+async def test_a_hot_statement_goes_hot_and_reads_a_bounded_number_of_rows(big: Connection, name: str) -> None:
     values, limit = CASES[name]
 
     plan = await plan_of(big, getattr(SQL, name.partition(" ")[0]), await with_jobs(big, values))
@@ -170,14 +170,33 @@ async def test_a_claim_keeps_its_plan_when_the_queue_was_nearly_empty_as_statist
     assert rows_read(await plan_of(big, SQL.exchange, values)) <= limit
 
 
+@pytest.mark.parametrize("tasks", [1, 2, 20])
+async def test_a_claim_reads_only_jobs_of_tasks_it_knows_and_of_those_a_few(big: Connection, tasks: int) -> None:
+    known = [f"t{number}" for number in range(tasks)]
+    await big.execute(
+        "insert into dl_jobs (queue, task, ready, priority)"
+        " select 'q1', 'unknown', true, 0 from generate_series(1, 3000)"
+    )
+    await big.execute(
+        "insert into dl_jobs (queue, task, ready, priority)"
+        " select 'q1', t, true, n from unnest($1::text[]) t, generate_series(1, 100) n",
+        known,
+    )
+    claim = _CLAIM.replace("{t}", f"{{{','.join(known)}}}")
+
+    plan = await plan_of(big, exchange_of(SCHEMA, tasks), f"{_NO_ENDS}, {claim}")
+
+    assert rows_read(plan) <= 3 * 50 + 2 * tasks
+
+
 @pytest.mark.parametrize("analyzed", [True, False])
-async def test_an_exchange_whose_plan_was_kept_from_an_empty_table_goes_by_index_in_a_full_one(
+async def test_an_exchange_whose_plan_was_kept_from_an_empty_table_goes_hot_in_a_full_one(
     direct: Settings, pg: Connection, analyzed: bool
 ) -> None:
     """Behind a transaction pooler no plan is kept."""
     if analyzed:
         await pg.execute("analyze dl_jobs, dl_job_events")
-    connection = await connect(direct, purpose="test", by_index=True)
+    connection = await connect(direct, purpose="test", hot=True)
     await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {SQL.exchange}")
     for _ in range(2):
         await connection.execute(f"execute it({_NO_ENDS}, {_CLAIM})")

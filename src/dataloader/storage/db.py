@@ -77,12 +77,13 @@ async def connect(
     purpose: str,
     dsn: str | None = None,
     command_timeout_s: float | None = COMMAND_TIMEOUT_S,
-    by_index: bool = False,
+    hot: bool = False,
     **driver_options: Any,
 ) -> Connection:
     """Open a connection; `purpose` shows in the server's activity list.
 
-    With `by_index` its plans go by indexes: one that was made and kept while a table was empty reads all of it later.
+    With `hot` a statement is planned once, and by indexes: planning an exchange takes longer than executing it, and a
+    plan that was kept from an empty table reads all of it later.
 
     Raises:
         DatabaseAwayError: The server cannot be reached now.
@@ -98,18 +99,18 @@ async def connect(
             server_settings={"application_name": f"dataloader {purpose}"},
         )
         if settings.dl_pg_statement_cache > 0:
-            await _set_defaults(connection, bounded=purpose == "api", by_index=by_index)
+            await _set_defaults(connection, bounded=purpose == "api", hot=hot)
         return connection
 
 
-async def _set_defaults(connection: asyncpg.Connection[asyncpg.Record], *, bounded: bool, by_index: bool) -> None:
+async def _set_defaults(connection: asyncpg.Connection[asyncpg.Record], *, bounded: bool, hot: bool) -> None:
     """Undo what a role or database sets for others; a transaction pooler would hand it on to another client.
 
     Sent as a statement: PgBouncer refuses such parameters at the start. Where `bounded`, the role's timeouts stay.
     """
     names = {"default_transaction_isolation": "read committed"}
-    if by_index:
-        names["enable_seqscan"] = "off"
+    if hot:
+        names |= {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
     if not bounded:
         names["statement_timeout"] = "0"
         if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
@@ -226,7 +227,7 @@ class PinnedConnection:
 
     async def _ensure(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._settings, purpose=self._purpose, dsn=self._dsn, by_index=True)
+            self._connection = await connect(self._settings, purpose=self._purpose, dsn=self._dsn, hot=True)
             self.generation += 1
         return self._connection
 

@@ -147,7 +147,7 @@ class Job(Base):
         CheckConstraint("status <> 'running' or worker_id is not null", name="owner"),
         CheckConstraint(f"(status in ({_FINISHED})) = (finished_at is not null)", name="end"),
         CheckConstraint("not blocks_partition or status in ('failed', 'lost')", name="blocks"),
-        Index("dl_jobs_ready_ix", "queue", "priority", "available_at", "seq", postgresql_where=text("ready")),
+        Index("dl_jobs_ready_ix", "queue", "task", "priority", "available_at", "seq", postgresql_where=text("ready")),
         Index(
             "dl_jobs_due_ix",
             "available_at",

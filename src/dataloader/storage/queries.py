@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
+
+_EACH_TASK = re.compile("-- (?:each|next) task\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,14 @@ def load_queries(schema: str) -> Queries:
     folder = files("dataloader.storage").joinpath("sql")
     names = [field.name for field in fields(Queries)]
     return Queries(**{name: in_schema(folder.joinpath(f"{name}.sql").read_text("utf-8"), schema) for name in names})
+
+
+@lru_cache(maxsize=64)
+def exchange_of(schema: str, tasks: int) -> str:
+    """Return the exchange for a claim that knows so many tasks, each with a walk of its own along the index."""
+    before, each, after = _EACH_TASK.split(load_queries(schema).exchange)
+    walks = (each.replace("($14::text[])[1]", f"($14::text[])[{n}]") for n in range(1, max(tasks, 1) + 1))
+    return f"{before}{'union all'.join(walks)}{after}"
 
 
 def channel(schema: str) -> str:

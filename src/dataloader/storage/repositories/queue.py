@@ -10,7 +10,7 @@ from dataloader.domain.jobs import ClaimedJob, Lease
 from dataloader.domain.json_values import dump, dump_result, dump_storable
 from dataloader.domain.outcomes import Settlement
 from dataloader.storage.db import Connection
-from dataloader.storage.queries import load_queries
+from dataloader.storage.queries import exchange_of, load_queries
 from dataloader.storage.repositories.rows import Beat, Released, Verdict, claimed_job
 
 
@@ -44,6 +44,7 @@ class QueueRepository:
     """
 
     def __init__(self, schema: str, *, lease_s: float) -> None:
+        self._schema = schema
         self._sql = load_queries(schema)
         self._lease_s = lease_s
 
@@ -71,7 +72,7 @@ class QueueRepository:
         """
         wanted = claim or _NOTHING
         rows = await connection.fetch(
-            self._sql.exchange,
+            exchange_of(self._schema, len(wanted.tasks)),
             [one.lease.job_id for one in settlements],
             [one.lease.epoch for one in settlements],
             [one.kind for one in settlements],

@@ -7,8 +7,11 @@
 -- $13 queue, $14 tasks this process knows, $15 how many at most, $16 worker, $17 lease in seconds, $18 whether the process is
 -- idle, $19 seconds after which a job that was lost before may run beside others
 -- The rows of a batch are locked one by one, by the primary key and by no partial index (case), and then written where
--- they lie: a join by key would be planned by statistics of yesterday. The planner must walk the index in order, also when its statistics know of no ready jobs: it is told that the filter
--- holds for nearly every row (case) and that few of them are wanted (a subquery as limit), or it sorts all that are ready.
+-- they lie: a join by key would be planned by statistics of yesterday.
+-- A claim merges the ready jobs of each task it knows, in order, and takes what nobody has locked: jobs of tasks that
+-- nobody here knows are not read. The planner must walk the index also when its statistics know of no ready jobs: it is
+-- told that the filter holds for nearly every row (case) and that few of them are wanted (subqueries as limits), or it
+-- sorts all that are ready. The part between "each task" and "next task" is repeated for every known task.
 -- The answer holds what was settled (a status, no task), then what was claimed (a task, no status), in order.
 with ended as (
   select *
@@ -59,26 +62,35 @@ with ended as (
                 'error', s.error, 'done', s.done, 'available_at', case when s.status = 'queued' then s.available_at end)) end
     from settled s
 ), visible as materialized (
-  select j.job_id, j.losses, row_number() over (order by j.priority, j.available_at, j.seq) as place
-    from (select c.job_id, c.losses, c.priority, c.available_at, c.seq
-            from {schema}.dl_jobs c
-           where c.ready and c.queue = $13
-             and case when c.task = any ($14::text[])
-                       and (c.losses = 0 or $18 or c.available_at < clock_timestamp() - make_interval(secs => $19))
-                      then 1 else 0 end <> 0
-             and not exists (select from {schema}.dl_queues q where q.queue = $13 and q.paused_at is not null)
-           order by c.priority, c.available_at, c.seq
-           limit (select $15::bigint)
-             for no key update skip locked) j
+  select j.tid, j.losses, row_number() over (order by j.priority, j.available_at, j.seq) as place
+    from (select c.tid, c.losses, f.priority, f.available_at, f.seq
+            from (select o.*
+                    from (-- each task
+                          (select c.ctid as tid, c.priority, c.available_at, c.seq from {schema}.dl_jobs c
+                            where c.ready and c.queue = $13 and c.task = ($14::text[])[1]
+                              and case when c.losses = 0 or $18 or c.available_at < clock_timestamp() - make_interval(secs => $19)
+                                       then 1 else 0 end <> 0
+                            order by c.priority, c.available_at, c.seq
+                            limit (select 1000000000))
+                          -- next task
+                         ) o
+                   where not exists (select from {schema}.dl_queues q where q.queue = $13 and q.paused_at is not null)
+                   order by o.priority, o.available_at, o.seq
+                   limit (select 1000000000)) f
+           cross join lateral (
+                  select i.ctid as tid, i.losses from {schema}.dl_jobs i
+                   where i.ctid = f.tid and i.ready
+                     for no key update skip locked) c
+           limit (select $15::bigint)) j
 ), picked as materialized (
-  select v.job_id from visible v
+  select v.tid from visible v
    where not $18 or (case when (select f.losses from visible f where f.place = 1) > 0 then v.place = 1 else v.losses = 0 end)
 ), claimed as (
   update {schema}.dl_jobs j
      set status = 'running', ready = false, attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = $16,
          started_at = t.now, heartbeat_at = t.now, lease_expires_at = t.now + make_interval(secs => $17)
     from (select clock_timestamp() as now) t
-   where j.job_id = any (array(select p.job_id from picked p))
+   where j.ctid = any (array(select p.tid from picked p))
   returning j.job_id, j.epoch, j.task, j.args, j.attempt, j.losses, j.checkpoint, j.progress, j.timeout_s, j.stall_timeout_s,
             j.priority, j.available_at, j.seq, j.started_at
 ), claimed_log as (

@@ -55,6 +55,6 @@ select n.queue, q.paused_at, q.paused_by, ready.jobs as ready, coalesce(w.jobs, 
     select count(*)::integer as jobs, min(c.available_at) as oldest
       from (select j.available_at from {schema}.dl_jobs j
              where j.ready and j.queue = n.queue
-             order by j.priority, j.available_at, j.seq
+             order by j.task, j.priority, j.available_at, j.seq
              limit $1) c) ready
  order by n.queue

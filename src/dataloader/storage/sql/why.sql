@@ -8,11 +8,23 @@ select m.status, m.ready, m.queue, m.task, m.hold_reason, m.lock_key, m.partitio
        live.processes, live.slots,
        (select count(*)::integer
           from (select from {schema}.dl_jobs r where r.status = 'running' and r.worker_id is not null and r.queue = m.queue limit $2) c) as running,
-       (select count(*)::integer
-          from (select from {schema}.dl_jobs a
-                 where a.ready and a.queue = m.queue
-                   and (a.priority, a.available_at, a.seq) < (m.priority, m.available_at, m.seq)
-                 order by a.priority, a.available_at, a.seq
+       (with recursive stocked(task) as (
+          (select a.task from {schema}.dl_jobs a where a.ready and a.queue = m.queue order by a.task limit 1)
+          union all
+          select n.task
+            from stocked s,
+         lateral (select a.task from {schema}.dl_jobs a
+                   where a.ready and a.queue = m.queue and a.task > s.task
+                   order by a.task
+                   limit 1) n)
+        select count(*)::integer
+          from (select
+                  from stocked s,
+               lateral (select from {schema}.dl_jobs a
+                         where a.ready and a.queue = m.queue and a.task = s.task
+                           and (a.priority, a.available_at, a.seq) < (m.priority, m.available_at, m.seq)
+                         order by a.priority, a.available_at, a.seq
+                         limit $2) a
                  limit $2) c) as ahead
   from {schema}.dl_jobs m
   left join {schema}.dl_queues q on q.queue = m.queue

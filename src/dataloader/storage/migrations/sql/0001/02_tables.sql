@@ -114,7 +114,7 @@ CREATE INDEX dl_jobs_partition_ix ON {schema}.dl_jobs (partition_key, seq) WHERE
 --;
 CREATE UNIQUE INDEX dl_jobs_partition_turn_uq ON {schema}.dl_jobs (partition_key) WHERE partition_key is not null and (ready or status = 'running')
 --;
-CREATE INDEX dl_jobs_ready_ix ON {schema}.dl_jobs (queue, priority, available_at, seq) WHERE ready
+CREATE INDEX dl_jobs_ready_ix ON {schema}.dl_jobs (queue, task, priority, available_at, seq) WHERE ready
 --;
 CREATE INDEX dl_jobs_running_ix ON {schema}.dl_jobs (worker_id) WHERE status = 'running' and worker_id is not null
 --;
