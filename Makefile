@@ -4,9 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PEERS := .venv-bench
+PARTS ?=
+REPORT ?=
 TESTS ?=
 
-.PHONY: help demo up test check format types lint imports coverage matrix bench chaos ddl lock clean
+.PHONY: help demo up test check format types lint imports coverage matrix bench chaos mutants ddl lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -50,21 +53,32 @@ coverage: $(STAMP) ## Run the suite and measure branch coverage against the prom
 matrix: $(STAMP) ## Run the suite on every PostgreSQL that is installed, and through PgBouncer
 	@$(BIN)/python -m tests.matrix
 
-bench: $(STAMP) ## Measure the queue and the API beside raw asyncpg, in one run
-	@$(BIN)/python -m benchmarks
+bench: $(STAMP) $(if $(DL_BENCH_PEERS_PYTHON),,$(PEERS)/.ready) ## Measure the service beside others in one run (PARTS="drain keys" or all; REPORT=page.md)
+	@DL_BENCH_PEERS_PYTHON="$${DL_BENCH_PEERS_PYTHON:-$(PEERS)/bin/python}" \
+	  $(BIN)/python -m benchmarks $(PARTS) $(if $(REPORT),--report $(REPORT))
+
+$(PEERS)/.ready: requirements/bench.txt $(STAMP)
+	@echo "Setting up $(PEERS) with the queues to compare with (once) ..."
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/bench.txt
+	@touch $@
 
 chaos: $(STAMP) ## Prove the promises at full size, with real timers (about half an hour)
 	@DL_CHAOS=full $(BIN)/pytest tests/chaos -s -p no:cacheprovider
+
+mutants: $(STAMP) ## Break the code on purpose, once per mutant, and show that the tests notice (NAMES=part of a name)
+	@$(BIN)/python -m tests.mutants $(NAMES)
 
 ddl: $(STAMP) ## Generate DDL.sql from the migrations
 	@$(BIN)/dataloader migrate --sql > DDL.sql
 
 lock: ## Resolve the dependencies again (needs Poetry with its export plugin)
 	poetry lock
-	poetry export -q --all-groups --all-extras -f requirements.txt -o requirements/dev.txt
+	poetry export -q --with dev --all-extras -f requirements.txt -o requirements/dev.txt
+	poetry export -q --only bench -f requirements.txt -o requirements/bench.txt
 	poetry export -q --only main --all-extras -f requirements.txt -o requirements/embedded.txt
 	poetry export -q --only main -f requirements.txt -o requirements/runtime.txt
 
-clean: ## Remove the environment, caches and build results (data under .dataloader stay)
-	rm -rf $(VENV) dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove the environments, caches and build results (data under .dataloader stay)
+	rm -rf $(VENV) $(PEERS) dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

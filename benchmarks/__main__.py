@@ -12,7 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.suite import PARTS, USUAL, Bench
+from benchmarks import document
+from benchmarks.report import Report
+from benchmarks.suite import PARTS, TITLES, USUAL, Bench
 from dataloader.config import load_settings
 from dataloader.embedded import EmbeddedServer
 from dataloader.storage.migrate import migrate
@@ -26,6 +28,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=20_000, help="jobs of a plain drain (20000)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are printed (5)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of all other sizes (1.0)")
+    parser.add_argument("--report", type=Path, metavar="PAGE", help="Markdown page to write tables and chart into")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - {"all", *PARTS}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
@@ -33,20 +36,29 @@ def parsed() -> argparse.Namespace:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Measure on an embedded server with fsync on, print the table."""
+    """Measure on an embedded server with fsync on, print the tables."""
     parts = PARTS if "all" in arguments.parts else arguments.parts or USUAL
     console = Console()
     with tempfile.TemporaryDirectory(prefix="dataloader-bench-") as folder:
         async with EmbeddedServer(Path(folder) / "data") as server:
             settings = load_settings(_env_file=None, **server.overrides())
             await migrate(settings)
-            bench = Bench(settings, arguments.jobs, arguments.scale, console)
+            bench = Bench(settings, arguments.jobs, arguments.scale, server.log, console)
             for _ in track(range(arguments.rounds), description="rounds", console=console):
                 for part in parts:
+                    bench.report.part = TITLES[part]
                     await PARTS[part](bench)
+    tell(bench.report, arguments, console)
+
+
+def tell(report: Report, arguments: argparse.Namespace, console: Console) -> None:
+    """Print the tables; put them and the chart into the page that was asked for."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    console.print(f"\n{machine}, medians of {arguments.rounds} rounds\n")
-    console.print(bench.report.table(), markup=False, soft_wrap=True)
+    heading = f"{machine}, medians of {arguments.rounds} rounds"
+    console.print(f"\n{heading}\n")
+    console.print(report.table(), markup=False, soft_wrap=True)
+    if arguments.report:
+        document.write(arguments.report, report, machine=heading)
 
 
 asyncio.run(main(parsed()))

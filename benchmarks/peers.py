@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,7 +27,6 @@ class Peer:
         how: Settings it runs with.
         module: Module of its worker.
         needs: Modules that the worker imports.
-        packages: What to install for them.
         share: Part of the jobs it gets; less than 1 for one that would take too long.
         table: Where its jobs are.
         unfinished: Asks whether there is anything left to do.
@@ -37,39 +37,35 @@ class Peer:
     how: str
     module: str
     needs: str
-    packages: str
     share: float
     table: str
     unfinished: str
     took: str
 
 
-PEERS = (
-    Peer(
-        name="PgQueuer 1.6",
-        how="one process, asyncpg pool, uvloop, batches of 1,000, no limits, `pgq autovac`",
-        module="benchmarks.pgqueuer_worker",
-        needs="pgqueuer, asyncpg, uvloop",
-        packages="pgqueuer==1.6.0 asyncpg uvloop",
-        share=1.0,
-        table="pgqueuer",
-        unfinished="select exists (select from pgqueuer)",
-        took="select extract(epoch from max(created) filter (where status = 'successful') "
-        "- min(created) filter (where status = 'picked')) from pgqueuer_log",
-    ),
-    Peer(
-        name="procrastinate 3",
-        how="one process, psycopg pool of 10, uvloop, concurrency 10",
-        module="benchmarks.procrastinate_worker",
-        needs="procrastinate, psycopg, uvloop",
-        packages='"procrastinate>=3,<4" "psycopg[binary,pool]" uvloop',
-        share=0.1,
-        table="procrastinate_jobs",
-        unfinished="select exists (select from procrastinate_jobs where status in ('todo', 'doing'))",
-        took="select extract(epoch from max(at) filter (where type = 'succeeded') "
-        "- min(at) filter (where type = 'started')) from procrastinate_events",
-    ),
+PGQUEUER = Peer(
+    name="PgQueuer 1.6",
+    how="one process, asyncpg pool, uvloop, batches of 1,000, no limits, `pgq autovac`",
+    module="benchmarks.pgqueuer_worker",
+    needs="pgqueuer, asyncpg, uvloop, fastapi, uvicorn, httptools",
+    share=1.0,
+    table="pgqueuer",
+    unfinished="select exists (select from pgqueuer)",
+    took="select extract(epoch from max(created) filter (where status = 'successful') "
+    "- min(created) filter (where status = 'picked')) from pgqueuer_log",
 )
+PROCRASTINATE = Peer(
+    name="procrastinate 3",
+    how="one process, psycopg pool of 10, uvloop, concurrency 10",
+    module="benchmarks.procrastinate_worker",
+    needs="procrastinate, psycopg, uvloop",
+    share=0.1,
+    table="procrastinate_jobs",
+    unfinished="select exists (select from procrastinate_jobs where status in ('todo', 'doing'))",
+    took="select extract(epoch from max(at) filter (where type = 'succeeded') "
+    "- min(at) filter (where type = 'started')) from procrastinate_events",
+)
+PEERS = (PGQUEUER, PROCRASTINATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,36 +87,54 @@ async def missing(peer: Peer) -> str | None:
     process = await asyncio.create_subprocess_exec(python(), "-c", f"import {peer.needs}", stderr=null)
     if await process.wait() == 0:
         return None
-    return f"{peer.name} is left out: pip install {peer.packages}, in a venv whose python DL_BENCH_PEERS_PYTHON names"
+    return f"{peer.name} is left out: DL_BENCH_PEERS_PYTHON names no Python with {peer.needs} (`make bench` has one)"
 
 
 async def drain(settings: Settings, environment: dict[str, str], peer: Peer, *, jobs: int) -> PeerDrained:
     """Let a peer enqueue jobs in a new database, and measure how it works them off."""
-    async with _database(settings, peer) as connection:
-        names = {"PGHOST": str(settings.pg_host), "PGUSER": settings.pg_user, "PGDATABASE": peer.table}
-        command = (python(), "-m", peer.module, str(jobs))
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*command, env=environment | names, stdin=pipe, stdout=pipe)
-        assert process.stdin
-        assert process.stdout
-        try:
-            async with asyncio.timeout(LONG_S):
-                assert await process.stdout.readline() == b"ready\n", f"{peer.name} did not start"
-                await connection.execute("vacuum analyze")
-                started_cpu_s = cpu_seconds(process.pid)
-                process.stdin.write(b"go\n")
-                while await connection.fetchval(peer.unfinished):
-                    await asyncio.sleep(0.05)
-                cpu_s = cpu_seconds(process.pid) - started_cpu_s
-            return PeerDrained(jobs / float(await connection.fetchval(peer.took)), cpu_s / jobs * 1e6)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+    async with (
+        database(settings, peer) as connection,
+        process(settings, environment, peer, (peer.module, str(jobs))) as worker,
+        asyncio.timeout(LONG_S),
+    ):
+        await connection.execute("vacuum analyze")
+        started_cpu_s = cpu_seconds(worker.pid)
+        tell(worker, "go")
+        while await connection.fetchval(peer.unfinished):
+            await asyncio.sleep(0.05)
+        cpu_s = cpu_seconds(worker.pid) - started_cpu_s
+        return PeerDrained(jobs / float(await connection.fetchval(peer.took)), cpu_s / jobs * 1e6)
 
 
 @asynccontextmanager
-async def _database(settings: Settings, peer: Peer) -> AsyncIterator[Connection]:
+async def process(
+    settings: Settings, environment: dict[str, str], peer: Peer, command: Sequence[str]
+) -> AsyncIterator[Process]:
+    """Run a module of a peer on its database for the time of the block, once it says that it is ready."""
+    names = {"PGHOST": str(settings.pg_host), "PGUSER": settings.pg_user, "PGDATABASE": peer.table}
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        python(), "-m", *command, env=environment | names, stdin=pipe, stdout=pipe
+    )
+    assert child.stdout
+    try:
+        async with asyncio.timeout(LONG_S):
+            assert await child.stdout.readline() == b"ready\n", f"{peer.name} did not start"
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+def tell(child: Process, line: str) -> None:
+    """Send a line to a process."""
+    assert child.stdin
+    child.stdin.write(f"{line}\n".encode())
+
+
+@asynccontextmanager
+async def database(settings: Settings, peer: Peer) -> AsyncIterator[Connection]:
     """Create a database for the time of the block, and connect to it."""
     admin = await connect(settings, purpose="bench", command_timeout_s=LONG_S)
     try:

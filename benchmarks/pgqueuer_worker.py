@@ -30,4 +30,5 @@ async def main(jobs: int) -> None:
         await queue.run(batch_size=BATCH)
 
 
-importlib.import_module("uvloop").run(main(int(sys.argv[1])))
+if __name__ == "__main__":
+    importlib.import_module("uvloop").run(main(int(sys.argv[1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,14 +16,17 @@ from dataloader.config import Settings
 
 
 @asynccontextmanager
-async def running(role: str, environment: dict[str, str]) -> AsyncIterator[int]:
-    """Run a role of the service for the time of the block; yield its pid."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "dataloader", role, env=environment)
+async def running(
+    role: str | None, environment: dict[str, str], *, end: signal.Signals = signal.SIGTERM
+) -> AsyncIterator[int]:
+    """Run a role of the service, all of it if None, for the time of the block; yield its pid."""
+    command = [sys.executable, "-m", "dataloader", *([role] if role else [])]
+    process = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
         yield process.pid
     finally:
         if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(end)
         await process.wait()
 
 
@@ -30,6 +34,14 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time a process has used."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def base_environment(settings: Settings) -> dict[str, str]:

@@ -32,4 +32,5 @@ async def main(jobs: int) -> None:
         await app.run_worker_async(concurrency=CONCURRENCY)
 
 
-importlib.import_module("uvloop").run(main(int(sys.argv[1])))
+if __name__ == "__main__":
+    importlib.import_module("uvloop").run(main(int(sys.argv[1])))

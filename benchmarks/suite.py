@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import socket
+import statistics
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import drain, ingest, keys, peers, raw, scale, snapshot
-from benchmarks.processes import base_environment
-from benchmarks.report import Report
+from benchmarks import churn, drain, durations, ingest, keys, latency, many, peer_latency, peers, raw, scale, snapshot
+from benchmarks.processes import base_environment, free_port
+from benchmarks.report import Report, Topic
 from dataloader.config import Settings
 
 WORKERS = '[{"queue": "latency", "concurrency": 4}]'
 HANDOVER_GOAL_MS = 3.0
+DRAIN = Topic("Drain of no-op jobs, one worker process", "jobs/s", "more is better")
+_LATENCY_NOTE = "median, pale: 99th percentile; less is better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,14 @@ class Bench:
         settings: Where the database is.
         jobs: Jobs of a plain drain.
         scale: Factor of the fixed sizes.
+        log: Of the server.
         console: Where progress is told.
     """
 
     settings: Settings
     jobs: int
     scale: float
+    log: Path
     console: Console
     report: Report = field(default_factory=Report)
 
@@ -45,22 +50,34 @@ class Bench:
 
 
 async def drain_round(bench: Bench) -> None:
-    """Measure drain, bulk enqueue, and both by raw asyncpg."""
+    """Measure drain by one process and by two, bulk enqueue, and what raw asyncpg makes of them."""
     limit = await raw.drain(bench.settings, jobs=bench.jobs, batch=500)
     ours = await drain.measure(bench.settings, bench.environment, jobs=bench.jobs, concurrency=1_000)
     fill = await raw.fill_rate(bench.settings, bench.jobs)
     other = "asyncpg, one connection, 500 at a time, with history"
     bench.report.add(_drain_name(bench.jobs), "jobs/s", (ours.rate, limit), other=other)
+    bench.report.draw(DRAIN, "Dataloader", ours.rate)
+    bench.report.draw(DRAIN, "bare asyncpg, no service", limit)
     bench.report.add("worker CPU per job", "µs", (ours.cpu_us, 20.0), other="the goal")
     bench.report.add(
         "bulk enqueue", "jobs/s", (ours.enqueue_rate, fill), other="the drain limit's own insert of bare rows"
     )
 
 
+async def pair_round(bench: Bench) -> None:
+    """Measure the drain by two worker processes on one queue beside that by one."""
+    jobs = bench.sized(50_000)
+    one = await drain.measure(bench.settings, bench.environment, jobs=jobs, concurrency=1_000)
+    two = await drain.measure(bench.settings, bench.environment, jobs=jobs, concurrency=1_000, processes=2)
+    bench.report.add(f"drain of {jobs:,} jobs, two processes", "jobs/s", (two.rate, one.rate), other="one process")
+    bench.report.add("cores in use meanwhile", "%", (two.busy_share * 100, 90.0), other="the goal")
+    bench.report.add("jobs of the process that had fewer", "%", (two.least_share * 100, 50.0), other="an even share")
+
+
 async def ingest_round(bench: Bench) -> None:
     """Measure triggers over HTTP and the time from call to start, and both by raw asyncpg."""
     calls, starts = bench.sized(5_000), bench.sized(200)
-    async with ingest.service(bench.settings, _free_port(), WORKERS) as url:
+    async with ingest.service(bench.settings, free_port(), WORKERS) as url:
         rates = await ingest.http_rate(url, calls), await ingest.raw_rate(bench.settings, calls)
         ours = await ingest.start_latency(bench.settings, url, starts)
     limit = await ingest.raw_start_latency(bench.settings, starts)
@@ -83,6 +100,8 @@ async def peers_round(bench: Bench) -> None:
         other = f"{peer.name}, {jobs:,} jobs: {peer.how}"
         bench.report.add(_drain_name(bench.jobs), "jobs/s", (ours.rate, theirs.rate), other=other)
         bench.report.add("worker CPU per job", "µs", (ours.cpu_us, theirs.cpu_us), other=peer.name)
+        bench.report.draw(DRAIN, "Dataloader", ours.rate)
+        bench.report.draw(DRAIN, peer.name, theirs.rate)
 
 
 async def scale_round(bench: Bench) -> None:
@@ -115,23 +134,86 @@ async def keys_round(bench: Bench) -> None:
     bench.report.add(name, "ms", (p50_ms, HANDOVER_GOAL_MS), other="the goal")
 
 
+async def latency_round(bench: Bench) -> None:
+    """Measure the time from call to start at rest, ours and the peers' beginning and ending alike."""
+    count = bench.sized(300)
+    for ours, theirs in peer_latency.CONTESTS:
+        if theirs.peer and (complaint := await peers.missing(theirs.peer)):
+            bench.console.print(complaint, markup=False, soft_wrap=True)
+            continue
+        one = await latency.measure(bench.settings, ours, count=count)
+        other = await latency.measure(bench.settings, theirs, count=count)
+        topic = Topic(f"From the call to the start, {ours.name}", "ms", _LATENCY_NOTE)
+        bench.report.add(f"{ours.name}, p50", "ms", (one.p50_ms, other.p50_ms), other=theirs.name)
+        bench.report.add(f"{ours.name}, p99", "ms", (one.p99_ms, other.p99_ms), other=theirs.name)
+        bench.report.draw(topic, "Dataloader", one.p50_ms, one.p99_ms)
+        bench.report.draw(topic, theirs.name, other.p50_ms, other.p99_ms)
+
+
+async def churn_round(bench: Bench) -> None:
+    """Measure rounds of fill, drain and prune by one worker, and claims with statistics of an empty table."""
+    rates = await churn.rates(bench.settings, bench.environment, jobs=bench.jobs)
+    name = f"slowest of {len(rates)} rounds of {bench.jobs:,} jobs: fill, drain, prune"
+    bench.report.add(name, "jobs/s", (min(rates), statistics.median(rates)), other="the median round")
+    bench.console.print(f"churn, jobs/s: {', '.join(f'{rate:,.0f}' for rate in rates)}", markup=False, soft_wrap=True)
+    jobs = bench.sized(200_000)
+    async with durations.of_claims(bench.settings, bench.log) as claims:
+        await snapshot.claim_gaps(bench.settings, bench.environment, jobs=jobs)
+    name = f"longest claim, {jobs:,} jobs, statistics of an empty table"
+    bench.report.add(name, "ms", (claims.longest_ms, claims.median_ms), other="the median claim")
+
+
+async def many_round(bench: Bench) -> None:
+    """Measure what sleeping jobs cost a process, and how soon new ones start beside them."""
+    figures = await many.measure(bench.settings, jobs=bench.sized(10_000), seconds=max(60 * bench.scale, 12))
+    beside = f"{figures.jobs:,} running jobs"
+    for name, unit, ours, other, what in (
+        ("memory per running job", "KB", figures.memory_kb, 25.0, "the goal"),
+        ("statements per heartbeat", "", figures.statements, 1.0, "the goal"),
+        ("heartbeats in the worker", "% of a core", figures.busy.thread_share * 100, 5.0, "the goal"),
+        ("heartbeats in the server", "% of a core", figures.busy.server_share * 100, 5.0, "the goal"),
+        (
+            "the whole worker",
+            "% of a core",
+            figures.busy.cpu_share * 100,
+            figures.idle.cpu_share * 100,
+            "the same idle",
+        ),
+        ("lateness of the loop, p50", "ms", figures.busy.lag.p50_ms, figures.idle.lag.p50_ms, "the same idle"),
+        ("lateness of the loop, p99", "ms", figures.busy.lag.p99_ms, figures.idle.lag.p99_ms, "the same idle"),
+        ("start of a new job, p50", "ms", figures.busy.start.p50_ms, figures.idle.start.p50_ms, "the same idle"),
+        ("start of a new job, p99", "ms", figures.busy.start.p99_ms, figures.idle.start.p99_ms, "the same idle"),
+        ("start of a new job, p99", "ms", figures.busy.start.p99_ms, 20.0, "the goal"),
+    ):
+        bench.report.add(f"{beside}: {name}", unit, (ours, other), other=what)
+
+
 PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "drain": drain_round,
+    "pair": pair_round,
     "ingest": ingest_round,
+    "latency": latency_round,
+    "many": many_round,
+    "churn": churn_round,
     "peers": peers_round,
     "scale": scale_round,
     "snapshot": snapshot_round,
     "keys": keys_round,
 }
-USUAL = ("drain", "ingest", "peers")
+TITLES: Mapping[str, str] = {
+    "drain": "Drain",
+    "pair": "Two worker processes",
+    "ingest": "Ingest",
+    "latency": "From the call to the start, at rest",
+    "many": "Many at once",
+    "churn": "Churn",
+    "peers": "Drain beside other queues",
+    "scale": "Many rows beside",
+    "snapshot": "An old snapshot, stale statistics",
+    "keys": "Keys",
+}
+USUAL = ("drain", "pair", "ingest", "latency", "peers")
 
 
 def _drain_name(jobs: int) -> str:
     return f"drain of {jobs:,} no-op jobs, one worker process"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
