@@ -16,9 +16,9 @@ from dataloader.storage.db import Connection
 from dataloader.storage.repositories.intake import IntakeRepository
 from dataloader.storage.repositories.presence import PresenceRepository, TaskEntry
 from dataloader.storage.repositories.promotion import PromotionRepository
-from dataloader.storage.repositories.queue import Claim, QueueRepository
+from dataloader.storage.repositories.queue import BEFORE_ALL, Claim, QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
-from dataloader.storage.repositories.rows import Released
+from dataloader.storage.repositories.rows import Position, Reached, Released
 
 SCHEMA = "public"
 LEASE_S = 60.0
@@ -68,6 +68,16 @@ async def claim(
     """Claim jobs; the process is busy unless `idle`."""
     wanted = Claim(queue, tasks.split(), limit, worker_id, idle)
     return await QUEUE.claim(pg, wanted, actor=f"worker:{worker_id}")
+
+
+async def claim_after(
+    pg: Connection, after: Position = BEFORE_ALL, limit: int = 100, *, idle: bool = False
+) -> tuple[list[UUID], Reached]:
+    """Claim jobs that come after a place; return them, and how far the claim came."""
+    wanted = Claim("q", ("t",), limit, WORKER, idle, after)
+    _, claimed, reached = await QUEUE.exchange(pg, (), wanted, actor=f"worker:{WORKER}")
+    assert reached
+    return [one.lease.job_id for one in claimed], reached
 
 
 async def running(pg: Connection, **fields: Any) -> Lease:

@@ -16,6 +16,7 @@ from tests.storage.scene import (
     LEASE_S,
     WORKER,
     claim,
+    claim_after,
     enqueue,
     expire,
     job,
@@ -78,6 +79,33 @@ async def test_the_order_is_priority_then_due_time_then_age_whatever_the_tasks(p
     rest = [claimed.lease.job_id for claimed in await claim(pg, tasks=tasks)]
 
     assert one_by_one + rest == [ids[place] for place in (5, 3, 4, 2, 0, 1)]
+
+
+async def test_a_claim_goes_on_where_another_one_has_ended(pg: Connection) -> None:
+    ids = await enqueue(pg, job(priority=2), job(available_at=LONG_AGO), *[job() for _ in range(4)])
+
+    first, reached = await claim_after(pg, limit=3)
+    assert (first, reached.position and reached.position.priority) == (ids[:3], 100)
+    assert reached.position is not None
+    (urgent,) = await enqueue(pg, job(priority=1))
+    assert (await claim_after(pg, reached.position, 2))[0] == ids[3:5]
+    assert (await claim_after(pg))[0] == [urgent, ids[5]]
+
+
+async def test_a_claim_that_takes_nothing_comes_nowhere_and_says_how_long_it_looked(pg: Connection) -> None:
+    jobs, reached = await claim_after(pg)
+    assert (jobs, reached.position) == ([], None)
+    assert 0 < reached.walked_s < 1
+
+
+async def test_a_claim_that_leaves_a_job_out_comes_nowhere(pg: Connection) -> None:
+    """Or the next one would begin behind it."""
+    ids = await enqueue(pg, job(), job(), job())
+    await pg.execute("update dl_jobs set losses = 1 where job_id = $1", ids[1])
+
+    jobs, reached = await claim_after(pg, idle=True)
+
+    assert (jobs, reached.position) == ([ids[0], ids[2]], None)
 
 
 async def test_only_tasks_this_process_knows_are_claimed(pg: Connection) -> None:

@@ -14,7 +14,7 @@ from dataloader.config import Settings
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.queries import exchange_of, load_queries
 from tests.conftest import _connect, _database, _settings
-from tests.storage.scene import SCHEMA, WORKER, alive, answers, job, pause
+from tests.storage.scene import SCHEMA, WORKER, alive, answers, claim_after, job, pause
 
 SQL = load_queries(SCHEMA)
 RUNNING = 500
@@ -86,7 +86,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 async def plan_of(pg: Connection, sql: str, values: str) -> list[dict[str, Any]]:
     """Execute a statement; return the nodes of its plan with what they did."""
     await pg.execute(f"prepare it as {sql}")
-    text = await pg.fetchval(f"explain (analyze, timing off, format json) execute it{f'({values})' if values else ''}")
+    text = await pg.fetchval(
+        f"explain (analyze, buffers, timing off, format json) execute it{f'({values})' if values else ''}"
+    )
     await pg.execute("deallocate it")
     return list(nodes(json.loads(text)[0]["Plan"]))
 
@@ -97,6 +99,11 @@ def rows_read(plan: list[dict[str, Any]], table: str = "dl_jobs") -> float:
     removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
     per_loop: list[float] = [node["Actual Rows"] + sum(node.get(name, 0) for name in removed) for node in scans]
     return float(sum(rows * node["Actual Loops"] for rows, node in zip(per_loop, scans, strict=True)))
+
+
+def pages_read(plan: list[dict[str, Any]]) -> int:
+    """Return how many pages a plan looked at, each as often as it did."""
+    return int(plan[0]["Shared Hit Blocks"] + plan[0]["Shared Read Blocks"])
 
 
 def fifty(value: str) -> str:
@@ -117,8 +124,9 @@ _ENDS = (
 
 _NONE_WITH_ERRORS = "'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 'actor'"
 _NO_ENDS = f"{_NONE_WITH_ERRORS}, '{{}}', '{{}}'"
-_CLAIM = f"'q1', '{{t}}', 50, '{WORKER}', 60, false, 60"
-_NO_CLAIM = f"'', '{{}}', 0, '{WORKER}', 60, false, 60"
+_START = "-32768, '-infinity', 0"
+_CLAIM = f"'q1', '{{t}}', 50, '{WORKER}', 60, false, 60, {_START}"
+_NO_CLAIM = f"'', '{{}}', 0, '{WORKER}', 60, false, 60, {_START}"
 
 CASES: dict[str, tuple[str, int]] = {
     "exchange that claims": (f"{_NO_ENDS}, {_CLAIM}", 3 * 50),
@@ -187,6 +195,23 @@ async def test_a_claim_reads_only_jobs_of_tasks_it_knows_and_of_those_a_few(big:
     plan = await plan_of(big, exchange_of(SCHEMA, tasks), f"{_NO_ENDS}, {claim}")
 
     assert rows_read(plan) <= 3 * 50 + 2 * tasks
+
+
+async def test_a_claim_from_a_mark_does_not_step_over_what_was_claimed_before_it(big: Connection) -> None:
+    """What this transaction has claimed stays in the index until it ends, as it would under an old snapshot."""
+    await big.execute("insert into dl_jobs (queue, task, ready) select 'q', 't', true from generate_series(1, 20000)")
+    for _ in range(35):
+        _, reached = await claim_after(big, limit=500)
+    assert reached.position is not None
+    priority, available_at, seq = reached.position
+    claim = _CLAIM.replace("q1", "q")
+    from_the_start = await plan_of(big, SQL.exchange, f"{_NO_ENDS}, {claim}")
+    mark = f"{priority}, '{available_at}', {seq}"
+    from_the_mark = await plan_of(big, SQL.exchange, f"{_NO_ENDS}, {claim.replace(_START, mark)}")
+
+    assert rows_read(from_the_mark) <= 3 * 50
+    assert pages_read(from_the_mark) <= 14 * 50
+    assert pages_read(from_the_start) > pages_read(from_the_mark) + 500
 
 
 @pytest.mark.parametrize("analyzed", [True, False])

@@ -12,10 +12,11 @@ from dataloader.context import AppContext
 from dataloader.domain.jobs import ClaimedJob, JobStatus, Lease
 from dataloader.domain.outcomes import ENDS, Outcome, Succeeded, settlement
 from dataloader.storage.repositories.queue import Claim
-from dataloader.storage.repositories.rows import Released
+from dataloader.storage.repositories.rows import Exchanged, Released
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.freed_keys import FreedKeys
+from dataloader.workers.low_water import LowWater
 from dataloader.workers.periodic import Patience, Wake
 from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.run_log import RunLog
@@ -105,6 +106,7 @@ class Worker:
         self._busy_pause_s = 0.0
         self._active = 0
         self._log = RunLog(fleet.ctx, queue.queue)
+        self._low_water = LowWater()
         fleet.ctx.listener.subscribe("queue", self._on_notification)
 
     @property
@@ -145,7 +147,7 @@ class Worker:
         self._patience.ok()
         pause_s = self._ctx.settings.dl_poll_sec / 2 * random.uniform(0.6, 1.0)  # noqa: S311 - jitter
         self._busy_pause_s = min(max(2 * self._busy_pause_s, BUSY_PAUSE_S), pause_s) if self._busy else 0.0
-        return self._busy_pause_s or pause_s
+        return self._busy_pause_s or min(pause_s, self._low_water.pause_s(time.monotonic()) or pause_s)
 
     async def _exchange(self) -> None:
         """Settle and claim until there is nothing more to do of either."""
@@ -156,7 +158,9 @@ class Worker:
                 if wanted is None and not batch:
                     return
                 sent_s = time.monotonic()
-                settled, jobs = await self._send(batch, wanted)
+                settled, jobs, reached = await self._send(batch, wanted)
+                if wanted and reached:
+                    self._low_water.reached(wanted.after, reached, time.monotonic())
                 if jobs:
                     self._executor.start([self._enter(job, sent_s) for job in jobs])
             # What is only said of jobs can wait until the database works on the next exchange.
@@ -167,9 +171,7 @@ class Worker:
             if (wanted is None or len(jobs) < wanted.limit) and len(self._ended) == len(self._busy):
                 return
 
-    async def _send(
-        self, batch: list[tuple[Run, Outcome]], wanted: Claim | None
-    ) -> tuple[list[Released], list[ClaimedJob]]:
+    async def _send(self, batch: list[tuple[Run, Outcome]], wanted: Claim | None) -> Exchanged:
         succeeded, settlements = [], []
         for run, outcome in batch:
             progress = run.progress()
@@ -185,7 +187,8 @@ class Worker:
         if free <= 0 or not self._fleet.may_claim():
             return None
         idle = len(self._fleet.runs) == ending
-        return Claim(self.queue, self._tasks, min(free, CLAIM_LIMIT), self._ctx.process_id, idle)
+        after = self._low_water.after(time.monotonic())
+        return Claim(self.queue, self._tasks, min(free, CLAIM_LIMIT), self._ctx.process_id, idle, after)
 
     def _enter(self, job: ClaimedJob, sent_s: float) -> Run:
         run = Run(job, self._fleet.registry.get(job.task), claim_sent_s=sent_s)

@@ -9,13 +9,13 @@ from datetime import datetime
 import asyncpg
 
 from dataloader.context import AppContext
-from dataloader.domain.jobs import FINISHED, ClaimedJob, Keys, Lease
+from dataloader.domain.jobs import FINISHED, Keys, Lease
 from dataloader.domain.outcomes import SettleKind, Settlement
 from dataloader.storage.db import PinnedConnection
 from dataloader.storage.repositories.promotion import DUE_PER_STATEMENT, PromotionRepository
 from dataloader.storage.repositories.queue import Claim, QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
-from dataloader.storage.repositories.rows import Released
+from dataloader.storage.repositories.rows import Exchanged, Released
 
 UNWRITABLE = {"type": "UnwritableOutcome", "message": "the outcome could not be stored", "traceback": None}
 
@@ -44,7 +44,7 @@ class Control:
 
     async def exchange(
         self, settlements: Sequence[Settlement], claim: Claim | None, *, succeeded: Sequence[Lease] = ()
-    ) -> tuple[list[Released], list[ClaimedJob]]:
+    ) -> Exchanged:
         """Record how runs ended and claim jobs in one statement; see `QueueRepository.exchange`.
 
         What waits for the settled is not woken yet: `announce_end` does it once the claimed jobs run.
@@ -58,8 +58,8 @@ class Control:
             if not settlements:
                 raise
         alone = [row for one in settlements for row in await self._settle_alone(one)]
-        settled, claimed = await self.exchange((), claim, succeeded=succeeded)
-        return settled + alone, claimed
+        others = await self.exchange((), claim, succeeded=succeeded)
+        return others._replace(settled=others.settled + alone)
 
     async def _settle(self, settlements: Sequence[Settlement]) -> list[Released]:
         async with self._pinned.use() as connection:

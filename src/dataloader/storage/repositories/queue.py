@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,7 +12,9 @@ from dataloader.domain.json_values import dump, dump_result, dump_storable
 from dataloader.domain.outcomes import Settlement
 from dataloader.storage.db import Connection
 from dataloader.storage.queries import exchange_of, load_queries
-from dataloader.storage.repositories.rows import Beat, Released, Verdict, claimed_job
+from dataloader.storage.repositories.rows import Beat, Exchanged, Position, Reached, Released, Verdict, claimed_job
+
+BEFORE_ALL = Position(-32_768, datetime(1, 1, 1, tzinfo=UTC), 0)
 
 
 class Claim(NamedTuple):
@@ -23,6 +26,7 @@ class Claim(NamedTuple):
         limit: Free slots.
         worker_id: The claiming process.
         idle: Whether the process runs nothing else; then one job that was lost before may come, alone.
+        after: Where the jobs begin that are looked at, in the order of claims.
     """
 
     queue: str
@@ -30,6 +34,7 @@ class Claim(NamedTuple):
     limit: int
     worker_id: UUID
     idle: bool
+    after: Position = BEFORE_ALL
 
 
 _NOTHING = Claim("", (), 0, UUID(int=0), idle=False)
@@ -56,7 +61,7 @@ class QueueRepository:
         *,
         succeeded: Sequence[Lease] = (),
         actor: str,
-    ) -> tuple[list[Released], list[ClaimedJob]]:
+    ) -> Exchanged:
         """Record how runs ended, and claim jobs, in one statement.
 
         Args:
@@ -67,8 +72,8 @@ class QueueRepository:
             actor: Who does it, for the audit log.
 
         Returns:
-            The runs that were settled: one that is missing had lost its lease, or its row is locked. And the claimed
-            jobs, in order of priority, due time and age.
+            The runs that were settled: one that is missing had lost its lease, or its row is locked. The claimed jobs,
+            in order of priority, due time and age. And how far the claim came.
         """
         wanted = claim or _NOTHING
         rows = await connection.fetch(
@@ -92,22 +97,23 @@ class QueueRepository:
             self._lease_s,
             wanted.idle,
             self._lease_s,
+            *wanted.after,
         )
+        reached = Reached.from_row(rows.pop()) if wanted.limit else None
         settled = next((place for place, row in enumerate(rows) if row["task"] is not None), len(rows))
-        return (
+        return Exchanged(
             [Released.from_row(row) for row in rows[:settled]],
             [claimed_job(row, wanted.queue) for row in rows[settled:]],
+            reached,
         )
 
     async def claim(self, connection: Connection, claim: Claim, *, actor: str) -> list[ClaimedJob]:
         """Claim jobs and settle nothing; see `exchange`."""
-        _, claimed = await self.exchange(connection, (), claim, actor=actor)
-        return claimed
+        return (await self.exchange(connection, (), claim, actor=actor)).claimed
 
     async def settle(self, connection: Connection, settlements: Sequence[Settlement], *, actor: str) -> list[Released]:
         """Record how runs ended and claim nothing; see `exchange`."""
-        settled, _ = await self.exchange(connection, settlements, None, actor=actor)
-        return settled
+        return (await self.exchange(connection, settlements, None, actor=actor)).settled
 
     async def heartbeat(
         self, connection: Connection, leases: Mapping[Lease, Mapping[str, object] | None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -62,6 +63,40 @@ class Released(NamedTuple):
         )
 
 
+class Position(NamedTuple):
+    """A place in the order of claims."""
+
+    priority: int
+    available_at: datetime
+    seq: int
+
+
+class Reached(NamedTuple):
+    """How far a claim came.
+
+    Attributes:
+        position: The last job that it took; None when it took none, or left one out.
+        walked_s: Seconds until it had found its first job, or that there is none.
+    """
+
+    position: Position | None
+    walked_s: float
+
+    @classmethod
+    def from_row(cls, row: asyncpg.Record) -> Reached:
+        """Read the last row of an exchange."""
+        position = None if row["seq"] is None else Position(row["priority"], row["available_at"], row["seq"])
+        return cls(position, row["walked_s"])
+
+
+class Exchanged(NamedTuple):
+    """The answer to an exchange; `reached` is None when nothing was to be claimed."""
+
+    settled: list[Released]
+    claimed: list[ClaimedJob]
+    reached: Reached | None
+
+
 @dataclass(frozen=True, slots=True)
 class Operated:
     """The answer to a cancel or a retry: the status before, and what may need waking."""
@@ -79,7 +114,9 @@ def loaded(value: str | None) -> Mapping[str, object] | None:
 
 def claimed_job(row: asyncpg.Record, queue: str) -> ClaimedJob:
     """Read a row of the exchange that was claimed from a queue; taken apart by place, it is read by the thousand."""
-    job_id, epoch, _, attempt, _, _, _, _, task, args, losses, checkpoint, progress, timeout_s, stall_s, wait_s, _ = row
+    job_id, epoch, _, attempt, _, _, _, _, task, args, losses, checkpoint, progress, timeout_s, stall_s, wait_s, *_ = (
+        row
+    )
     return ClaimedJob(
         Lease(job_id, epoch),
         queue,

@@ -5,14 +5,16 @@
 -- $1 job ids, $2 epochs, $3 kinds, $4 delays in seconds, $5 errors, $6 results, $7 progress, $8 start-over flags,
 -- $9 data for the audit log, $10 actor, and of those that succeeded with nothing to say: $11 job ids, $12 epochs
 -- $13 queue, $14 tasks this process knows, $15 how many at most, $16 worker, $17 lease in seconds, $18 whether the process is
--- idle, $19 seconds after which a job that was lost before may run beside others
+-- idle, $19 seconds after which a job that was lost before may run beside others; $20 priority, $21 due time, $22 seq after
+-- which the claim begins: rows that an old snapshot keeps alive are walked over by every claim that begins before them
 -- The rows of a batch are locked one by one, by the primary key and by no partial index (case), and then written where
 -- they lie: a join by key would be planned by statistics of yesterday.
 -- A claim merges the ready jobs of each task it knows, in order, and takes what nobody has locked: jobs of tasks that
 -- nobody here knows are not read. The planner must walk the index also when its statistics know of no ready jobs: it is
 -- told that the filter holds for nearly every row (case) and that few of them are wanted (subqueries as limits), or it
 -- sorts all that are ready. The part between "each task" and "next task" is repeated for every known task.
--- The answer holds what was settled (a status, no task), then what was claimed (a task, no status), in order.
+-- The answer holds what was settled (a status, no task), then what was claimed (a task, no status), in order, then how far
+-- the claim came and the seconds until it had found its first job (no job).
 with ended as (
   select *
     from unnest($1::uuid[], $2::integer[], $3::text[], $4::float8[], $5::jsonb[], $6::jsonb[], $7::jsonb[], $8::boolean[], $9::jsonb[])
@@ -61,20 +63,27 @@ with ended as (
               else coalesce(s.data, '{}') || jsonb_strip_nulls(jsonb_build_object(
                 'error', s.error, 'done', s.done, 'available_at', case when s.status = 'queued' then s.available_at end)) end
     from settled s
+), begun as materialized (
+  select clock_timestamp() as at
 ), visible as materialized (
-  select j.tid, j.losses, row_number() over (order by j.priority, j.available_at, j.seq) as place
-    from (select c.tid, c.losses, f.priority, f.available_at, f.seq
-            from (select o.*
+  select j.*, row_number() over (order by j.priority, j.available_at, j.seq) as place
+    from (select c.tid, c.losses, f.priority, f.available_at, f.seq,
+                 extract(epoch from clock_timestamp() - b.at)::float8 as walked_s
+            from begun b
+           cross join lateral (
+                  select o.*
                     from (-- each task
                           (select c.ctid as tid, c.priority, c.available_at, c.seq from {schema}.dl_jobs c
                             where c.ready and c.queue = $13 and c.task = ($14::text[])[1]
+                              and (c.priority, c.available_at, c.seq) > ($20, $21, $22)
                               and case when c.losses = 0 or $18 or c.available_at < clock_timestamp() - make_interval(secs => $19)
                                        then 1 else 0 end <> 0
                             order by c.priority, c.available_at, c.seq
                             limit (select 1000000000))
                           -- next task
                          ) o
-                   where not exists (select from {schema}.dl_queues q where q.queue = $13 and q.paused_at is not null)
+                   where b.at is not null
+                     and not exists (select from {schema}.dl_queues q where q.queue = $13 and q.paused_at is not null)
                    order by o.priority, o.available_at, o.seq
                    limit (select 1000000000)) f
            cross join lateral (
@@ -102,11 +111,23 @@ with ended as (
 )
 select s.job_id, s.epoch, s.status, s.attempt, s.queue, s.lock_key, s.partition_key, s.ready,
        null::text as task, null::jsonb as args, null::smallint as losses, null::jsonb as checkpoint, null::jsonb as progress,
-       null::float8 as timeout_s, null::float8 as stall_timeout_s, null::float8 as wait_s, null::bigint as place
+       null::float8 as timeout_s, null::float8 as stall_timeout_s, null::float8 as wait_s, null::bigint as place,
+       null::smallint as priority, null::timestamptz as available_at, null::bigint as seq, null::float8 as walked_s
   from settled s
 union all
 select c.job_id, c.epoch, null, c.attempt, null, null, null, null,
        c.task, c.args, c.losses, c.checkpoint, c.progress, c.timeout_s, c.stall_timeout_s,
-       extract(epoch from c.started_at - c.available_at)::float8, row_number() over (order by c.priority, c.available_at, c.seq)
+       extract(epoch from c.started_at - c.available_at)::float8, row_number() over (order by c.priority, c.available_at, c.seq),
+       null, null, null, null
   from claimed c
+union all
+select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, 9223372036854775807,
+       l.priority, l.available_at, l.seq,
+       coalesce((select v.walked_s from visible v where v.place = 1), extract(epoch from clock_timestamp() - b.at))
+  from begun b
+  left join (select v.* from visible v
+              where (select count(*) from picked) = (select count(*) from visible)
+              order by v.place desc
+              limit 1) l on true
+ where $15 > 0
  order by place nulls first
