@@ -9,7 +9,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import churn, drain, durations, ingest, keys, latency, many, peer_latency, peers, raw, scale, snapshot
+from benchmarks import (
+    churn,
+    designs,
+    drain,
+    durations,
+    ingest,
+    keys,
+    latency,
+    many,
+    peer_latency,
+    peers,
+    raw,
+    scale,
+    snapshot,
+)
 from benchmarks.processes import base_environment, free_port
 from benchmarks.report import Report, Topic
 from dataloader.config import Settings
@@ -124,6 +138,15 @@ async def snapshot_round(bench: Bench) -> None:
     bench.report.add(name, "ms", gaps, other="the median time between claims")
 
 
+async def designs_round(bench: Bench) -> None:
+    """Measure small queues of several designs under an old snapshot."""
+    jobs, edge = bench.sized(500_000), bench.sized(50_000)
+    for design in designs.DESIGNS:
+        rates = await designs.edges(bench.settings, design, jobs=jobs, edge=edge)
+        name = f"{design.name}: last {edge:,} of {jobs:,} jobs"
+        bench.report.add(name, "jobs/s", rates, other=f"the first {edge:,}")
+
+
 async def keys_round(bench: Bench) -> None:
     """Measure keyed jobs beside unkeyed ones, and how fast a key is handed over."""
     jobs, count = bench.sized(20_000), bench.sized(1_000)
@@ -198,6 +221,7 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "peers": peers_round,
     "scale": scale_round,
     "snapshot": snapshot_round,
+    "designs": designs_round,
     "keys": keys_round,
 }
 TITLES: Mapping[str, str] = {
@@ -210,6 +234,7 @@ TITLES: Mapping[str, str] = {
     "peers": "Drain beside other queues",
     "scale": "Many rows beside",
     "snapshot": "An old snapshot, stale statistics",
+    "designs": "Designs of a queue under an old snapshot",
     "keys": "Keys",
 }
 USUAL = ("drain", "pair", "ingest", "latency", "peers")
