@@ -103,10 +103,10 @@ class Fleet:
                 [sys.executable, "-m", "dataloader", *command.split()],
                 cwd=self._folder,
                 env=inherited
+                | {"DL_PIPELINES": PIPELINES}
                 | environment
                 | {
                     "PYTHONPATH": f"{_PROJECT / 'src'}{os.pathsep}{_PROJECT}",
-                    "DL_PIPELINES": PIPELINES,
                     "WORKERS_JSON": json.dumps(workers),
                 },
                 stdout=output,
