@@ -49,7 +49,6 @@ async def test_no_fault_in_any_seam_breaks_a_promise(
     (tmp_path / REPORT).write_text(markdown(aftermath, violations, seed=seed))
     assert not violations, violations[:20]
     assert not aftermath.unexplained, [(one.command, one.code, one.log) for one in aftermath.unexplained[:3]]
-    assert not aftermath.done.missed
     assert aftermath.done.cells.keys() == set(cells())
     assert len(aftermath.done.kinds()) >= 12
     assert aftermath.done.total() >= 200 * scale.rounds
