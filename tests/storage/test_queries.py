@@ -18,7 +18,7 @@ PARAMETERS = {
     "checkpoint": "uuid int4 jsonb jsonb float8",
     "enqueue": "text text text bool",
     "exchange": "uuid[] int4[] text[] float8[] jsonb[] jsonb[] jsonb[] bool[] jsonb[] text "
-    "uuid[] int4[] text text[] int8 uuid float8 bool float8",
+    "uuid[] int4[] text text[] int8 uuid float8 bool float8 int2 timestamptz int8",
     "fate": "uuid[]",
     "heartbeat": "uuid[] int4[] jsonb[] float8",
     "keys_due": "float8 int8",

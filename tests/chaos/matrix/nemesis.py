@@ -150,6 +150,8 @@ class Nemesis:
                 await self._outside.strike("worker SIGTERM")
             case Provocation.CUT_LISTENERS:
                 await self._outside.strike("listener terminated")
+            case Provocation.KILL:
+                await self._outside.strike("worker SIGKILL")
             case Provocation.CUT_ANY:
                 await self._outside.strike("backend terminated")
 

@@ -23,6 +23,7 @@ class Provocation(StrEnum):
     RESTART = "restart"
     CUT_LISTENERS = "cut listeners"
     CUT_ANY = "cut any"
+    KILL = "kill"
 
 
 def _always(_arguments: Arguments, _result: object) -> bool:
@@ -96,7 +97,15 @@ SEAMS: tuple[Seam, ...] = (
     Seam("heartbeat sent", f"{_QUEUE}.heartbeat", COMMIT, connection="connection"),
     Seam("heartbeat answered", f"{_QUEUE}.heartbeat", LINE, after=True, connection="connection"),
     Seam("reap sent", f"{_RECOVERY}.reap", COMMIT, connection="connection"),
-    Seam("reap committed", f"{_RECOVERY}.reap", LINE, after=True, connection="connection", when=_something),
+    Seam(
+        "reap committed",
+        f"{_RECOVERY}.reap",
+        LINE,
+        after=True,
+        connection="connection",
+        when=_something,
+        provoked=Provocation.KILL,
+    ),
     Seam("reconcile sent", f"{_RECOVERY}.reconcile", COMMIT, connection="connection"),
     Seam("strays sent", f"{_RECOVERY}.terminate_strays", LINE, connection="connection"),
     Seam("promotion sent", f"{_PROMOTION}.promote", COMMIT, connection="connection", when=_has_keys),
