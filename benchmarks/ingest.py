@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from benchmarks.processes import base_environment, running
+from benchmarks.processes import base_environment, has_worker, running
 from benchmarks.raw import CLAIM, INSERT
 from dataloader.config import Settings
 from dataloader.storage.db import Connection, connect
@@ -42,17 +42,9 @@ async def service(settings: Settings, port: int, workers: str) -> AsyncIterator[
     url = f"http://127.0.0.1:{port}/api/v1"
     async with running("api", environment), running("worker", environment), aiohttp.ClientSession() as session:
         async with asyncio.timeout(_START_TIMEOUT_S):
-            while not await _has_worker(session, url):
+            while not await has_worker(session, url):
                 await asyncio.sleep(0.1)
         yield url
-
-
-async def _has_worker(session: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with session.get(f"{url}/workers") as response:
-            return bool((await response.json())["workers"])
-    except aiohttp.ClientError:
-        return False
 
 
 async def _flood(call: Callable[[int], Awaitable[object]], count: int) -> float:

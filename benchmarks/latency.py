@@ -17,7 +17,7 @@ import aiohttp
 
 from benchmarks.ingest import Latency, latency_of
 from benchmarks.peers import Peer
-from benchmarks.processes import base_environment, free_port, running
+from benchmarks.processes import base_environment, free_port, has_worker, running
 from benchmarks.starts import Starts, listening
 from dataloader.config import Settings
 from dataloader.storage.db import connect
@@ -130,13 +130,5 @@ async def _service(settings: Settings, starts: Starts, *roles: str | None) -> As
         for role in roles:
             await stack.enter_async_context(running(role, environment(settings, starts) | {"APP_PORT": str(port)}))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        await until(lambda: _has_worker(session, url))
+        await until(lambda: has_worker(session, url))
         yield posted(session, f"{url}/jobs/trigger", {"queue": QUEUE, "task": TASK})
-
-
-async def _has_worker(session: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with session.get(f"{url}/workers") as response:
-            return bool((await response.json())["workers"])
-    except aiohttp.ClientError:
-        return False

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import psutil
 
 from dataloader.config import Settings
@@ -54,3 +55,12 @@ def base_environment(settings: Settings) -> dict[str, str]:
         "LOG_LEVEL": "WARNING",
         "PYTHONPATH": os.getcwd(),  # noqa: PTH109 - the root of the project
     }
+
+
+async def has_worker(session: aiohttp.ClientSession, url: str) -> bool:
+    """Return whether the API at an address answers and knows a worker."""
+    try:
+        async with session.get(f"{url}/workers") as response:
+            return bool((await response.json())["workers"])
+    except aiohttp.ClientError:
+        return False

@@ -31,7 +31,7 @@ def test_every_claim_begins_at_the_start_while_that_is_cheap() -> None:
     assert low_water.pause_s(NOW_S) is None
 
 
-def test_after_a_long_walk_claims_go_on_from_the_mark_for_nine_times_as_long() -> None:
+def test_after_a_long_walk_claims_go_on_from_the_mark_for_ten_times_as_long() -> None:
     low_water = LowWater()
     low_water.reached(BEFORE_ALL, Reached(HERE, 0.1), NOW_S)
     assert low_water.after(NOW_S + 0.99) == HERE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -56,9 +57,7 @@ def database() -> Database:
 
 @pytest.fixture
 def reaper(database: Database) -> Reaper:
-    settings = SimpleNamespace(dl_reaper_period_sec=BEAT_S, dl_heartbeat_sec=BEAT_S, dl_default_lease_ttl_sec=LEASE_S)
-    ctx = SimpleNamespace(settings=settings, loggers=Loggers.silent())
-    return Reaper(cast("AppContext", ctx), cast("Control", database), held=list)
+    return reaper_of(database, period_s=BEAT_S)
 
 
 async def test_after_its_start_it_waits_for_two_heartbeats(database: Database, reaper: Reaper) -> None:
@@ -75,6 +74,17 @@ async def test_while_it_can_look_it_reaps_every_time(database: Database, reaper:
     await reaper.step()
 
     assert database.reaps == 2
+
+
+async def test_a_lease_shorter_than_its_period_is_still_looked_at_in_time(database: Database) -> None:
+    """Or every look would seem to come after an outage, and wait for renewals for ever."""
+    reaper = reaper_of(database, period_s=60)
+    stop = asyncio.Event()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reaper.run(stop))
+        await eventually(lambda: _reaped(database, 3), within_s=5)
+        stop.set()
 
 
 async def test_after_an_outage_it_waits_for_two_heartbeats_again(database: Database, reaper: Reaper) -> None:
@@ -98,6 +108,16 @@ async def reaps(database: Database, reaper: Reaper) -> None:
         return database.reaps > before
 
     await eventually(reaped)
+
+
+def reaper_of(database: Database, *, period_s: float) -> Reaper:
+    settings = SimpleNamespace(dl_reaper_period_sec=period_s, dl_heartbeat_sec=BEAT_S, dl_default_lease_ttl_sec=LEASE_S)
+    ctx = SimpleNamespace(settings=settings, loggers=Loggers.silent())
+    return Reaper(cast("AppContext", ctx), cast("Control", database), held=list)
+
+
+async def _reaped(database: Database, times: int) -> bool:
+    return database.reaps >= times
 
 
 async def _passed(until_s: float) -> bool:

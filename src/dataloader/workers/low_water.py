@@ -11,7 +11,7 @@ CHEAP_S = 0.001
 """A walk that takes no longer is made by every claim."""
 
 WALK_SHARE = 0.1
-"""Most of the time that is spent on walking over rows that nobody can claim."""
+"""Length of a walk over the time until the next one."""
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class LowWater:
 
     An old snapshot keeps the index entries of claimed jobs alive, and a claim from the start steps over all of them.
     While that takes long, claims begin where the last one ended. What is put before the mark, an urgent job or one
-    whose key has become free, is found by the next walk from the start: as much later as the walk's share allows.
+    whose key has become free, is found by the next walk from the start.
     """
 
     _mark: Position = BEFORE_ALL

@@ -14,6 +14,8 @@ from dataloader.workers.periodic import Periodic
 PRUNE_PERIOD_S = 60.0
 _RECONCILE_BEATS = 1.5
 _GRACE_BEATS = 2.0
+_LOOKS_PER_LEASE = 4
+"""Fewer, and looks that are half a lease apart would be taken for an outage in which nobody could renew."""
 
 
 class Reaper(Periodic):
@@ -31,7 +33,9 @@ class Reaper(Periodic):
     name = "reaper"
 
     def __init__(self, ctx: AppContext, control: Control, *, held: Callable[[], Iterable[Lease]]) -> None:
-        super().__init__(period_s=ctx.settings.dl_reaper_period_sec, logger=ctx.loggers.app.bind(part=self.name))
+        settings = ctx.settings
+        period_s = min(settings.dl_reaper_period_sec, settings.dl_default_lease_ttl_sec / _LOOKS_PER_LEASE)
+        super().__init__(period_s=period_s, logger=ctx.loggers.app.bind(part=self.name))
         self._ctx = ctx
         self._control = control
         self._held = held

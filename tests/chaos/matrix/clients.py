@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +38,8 @@ class Clients:
         self._jobs: list[str] = []
         self._number = 0
         self._bulks = 0
+        self._slow: deque[str] = deque(maxlen=6)
+        self._http: aiohttp.ClientSession | None = None
         self.told: list[Told] = []
 
     async def run(self, stop: asyncio.Event, *, singles: int, bulks: int, bulk_every_s: float) -> None:
@@ -48,11 +51,17 @@ class Clients:
             ) as http,
             asyncio.TaskGroup() as group,
         ):
+            self._http = http
             group.create_task(self._repeat(stop, bulk_every_s, http, self._bulk))
             for _ in range(singles):
                 group.create_task(self._repeat(stop, 0.4, http, self._single))
             group.create_task(self._repeat(stop, 0.15, http, self._move))
         self._file.write_text("".join(json.dumps(one._asdict()) + "\n" for one in self.told))
+
+    async def cancel_slow_ones(self) -> None:
+        """Cancel jobs that take long and came last: most of them run."""
+        if self._http is not None:
+            await asyncio.gather(*(self._operate(self._http, job, "cancel") for job in self._slow))
 
     async def _repeat(self, stop: asyncio.Event, pause_s: float, http: aiohttp.ClientSession, ask: Any) -> None:
         while not stop.is_set():
@@ -107,6 +116,8 @@ class Clients:
             )
             if job is not None:
                 self._jobs.append(job)
+                if kind == "slow":
+                    self._slow.append(job)
             if code and code < _UNCLEAR:
                 return
             await asyncio.sleep(_PAUSE_S)
@@ -140,7 +151,9 @@ class Clients:
         if not self._jobs:
             return
         job = self._jobs[-1 - min(int(self._chance.expovariate(1 / 15)), len(self._jobs) - 1)]
-        op = self._chance.choice(["cancel", "cancel", "retry", "retry", "status"])
+        await self._operate(http, job, self._chance.choice(["cancel", "cancel", "retry", "retry", "status"]))
+
+    async def _operate(self, http: aiohttp.ClientSession, job: str, op: str) -> None:
         sent_s = time.monotonic()
         code, answer = await self._ask(http, f"/api/v1/jobs/{job}/{op}", None if op == "status" else {})
         self._tell(Told(op, code, sent_s, time.monotonic(), None, job, answer.get("status") if code == 200 else None))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.chaos.matrix.orders import Orders
-from tests.chaos.proxy import SOCKET
+from tests.chaos.proxy import SocketProxy
 
 _HEADER = struct.Struct("!ci")
 _KEY_DATA, _COMPLETE, _READY, _IDLE = b"K", b"C", b"Z", b"I"
@@ -68,7 +66,7 @@ class CommitFilter:
         return passed
 
 
-class DroppingProxy:
+class DroppingProxy(SocketProxy):
     """Stands between the service and the server's socket.
 
     Args:
@@ -77,48 +75,10 @@ class DroppingProxy:
     """
 
     def __init__(self, upstream: Path, orders: Orders) -> None:
-        self._upstream = upstream
+        super().__init__(upstream)
         self._orders = orders
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    @asynccontextmanager
-    async def listening(self, folder: Path) -> AsyncIterator[Path]:
-        """Serve under a directory that can be named as PG_HOST."""
-        server = await asyncio.start_unix_server(self._serve, folder / SOCKET, backlog=512)
-        try:
-            yield folder
-        finally:
-            server.close()
-            for task in list(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        try:
-            await self._join(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_unix_connection(self._upstream)
-        forth = asyncio.ensure_future(_pipe(reader, server_writer))
-        back = asyncio.ensure_future(self._answers(server_reader, writer))
-        try:
-            await asyncio.wait({forth, back}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            forth.cancel()
-            back.cancel()
-            await asyncio.gather(forth, back, return_exceptions=True)
-            server_writer.transport.abort()
-
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _hello: bytes) -> None:
         greeting, backend = Frames(), None
         while backend is None:
             if not (data := await reader.read(65_536)):
@@ -140,8 +100,3 @@ class DroppingProxy:
                 self._orders.dropped(backend, really=True)
                 return
             writer.write(passed)
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)

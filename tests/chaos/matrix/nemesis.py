@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,16 +55,25 @@ class Nemesis:
         orders: Where faults are ordered.
         service: What they are committed on.
         outside: Commits those that need no fail point.
+        cancel: Cancels jobs that run.
         chance: The randomness of this storm.
         lease_s: Lease of a job; who is frozen stays so for longer.
     """
 
     def __init__(
-        self, orders: Orders, service: Service, outside: Outside, *, chance: random.Random, lease_s: float
+        self,
+        orders: Orders,
+        service: Service,
+        outside: Outside,
+        cancel: Callable[[], Awaitable[None]],
+        *,
+        chance: random.Random,
+        lease_s: float,
     ) -> None:
         self._orders = orders
         self._service = service
         self._outside = outside
+        self._cancel = cancel
         self._chance = chance
         self._lease_s = lease_s
         self._number = 0
@@ -150,6 +159,8 @@ class Nemesis:
                 await self._outside.strike("worker SIGTERM")
             case Provocation.CUT_LISTENERS:
                 await self._outside.strike("listener terminated")
+            case Provocation.CANCEL:
+                await self._cancel()
             case Provocation.KILL:
                 await self._outside.strike("worker SIGKILL")
             case Provocation.CUT_ANY:

@@ -24,6 +24,7 @@ class Provocation(StrEnum):
     CUT_LISTENERS = "cut listeners"
     CUT_ANY = "cut any"
     KILL = "kill"
+    CANCEL = "cancel"
 
 
 def _always(_arguments: Arguments, _result: object) -> bool:
@@ -139,6 +140,7 @@ SEAMS: tuple[Seam, ...] = (
         "dataloader.workers.manager:WorkerManager._on_cancel",
         PROCESS - {Action.RAISE},
         when=lambda arguments, _: arguments["job_id"] != "*",
+        provoked=Provocation.CANCEL,
     ),
     Seam("enqueue sent", f"{_INTAKE}.enqueue", LINE, connection="target"),
     Seam("enqueue written", f"{_INTAKE}.enqueue", COMMIT, after=True, connection="target"),
