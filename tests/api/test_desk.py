@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from dataloader.api.v1.desk import TriggerDesk
@@ -104,17 +107,49 @@ async def test_what_waits_when_the_service_stops_is_still_written(scene: Scene, 
     assert await pg.fetchval("select count(*) from dl_jobs") == 21
 
 
-async def test_a_commit_that_is_not_confirmed_is_said_to_be_unknown(desk: TriggerDesk, pg: Pg) -> None:
+async def test_a_commit_that_is_not_confirmed_is_said_to_be_unknown_and_not_tried_again(
+    desk: TriggerDesk, pg: Pg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue = desk._ctx.intake.enqueue
+
+    async def unheard(*arguments: Any, **options: Any) -> None:
+        await enqueue(*arguments, **options)
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    monkeypatch.setattr(desk._ctx.intake, "enqueue", unheard)
+    with pytest.raises(DatabaseAwayError, match="not confirmed"):
+        await desk.enqueue(NewJob("q", "t"), actor="a")
+
+    assert await pg.fetchval("select count(*) from dl_jobs") == 1
+
+
+async def test_what_the_server_refuses_at_its_commit_is_tried_again(desk: TriggerDesk, pg: Pg) -> None:
     await pg.execute(
-        "create function die() returns trigger language plpgsql as"
-        " $$ begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$"
-    )
-    await pg.execute(
-        "create constraint trigger die after insert on dl_jobs deferrable initially deferred"
-        " for each row execute function die()"
+        "create sequence tries;"
+        "create function refuse() returns trigger language plpgsql as"
+        " $$ begin if nextval('tries') = 1 then raise 'not now'; end if; return null; end $$;"
+        "create constraint trigger refuse after insert on dl_jobs deferrable initially deferred"
+        " for each row execute function refuse()"
     )
     try:
-        with pytest.raises(DatabaseAwayError, match="not confirmed"):
-            await desk.enqueue(NewJob("q", "t"), actor="a")
+        answer = await desk.enqueue(NewJob("q", "t"), actor="a")
     finally:
-        await pg.execute("drop function die cascade")
+        await pg.execute("drop function refuse cascade; drop sequence tries")
+
+    assert [row["job_id"] for row in await pg.fetch("select job_id from dl_jobs")] == [answer.job_id]
+
+
+async def test_a_batch_waits_for_a_held_key_only_briefly_and_only_that_job_is_refused(
+    desk: TriggerDesk, pg: Pg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pg.transaction():
+        await pg.execute("select dl_enqueue('q', 't', idempotency_key => 'held')")
+        held = asyncio.create_task(desk.enqueue(NewJob("q", "t", idempotency_key="held"), actor="a"))
+        began_s = time.monotonic()
+        free = await asyncio.gather(*(desk.enqueue(NewJob("q", "t"), actor="a") for _ in range(5)))
+        took_s = time.monotonic() - began_s
+    answer = await held
+
+    assert all(one.created for one in free)
+    assert took_s < 2
+    assert not answer.created

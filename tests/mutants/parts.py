@@ -167,15 +167,13 @@ PARTS = (
         ("tests/api/test_bulk.py",),
     ),
     Mutant(
-        "answer before the commit",
-        "a client is told of a job that never came to be",
+        "unclear commit that is tried again",
+        "a job whose commit was not confirmed is written twice",
         (
             Edit(
                 f"{API}/desk.py",
-                "                committing = True\n",
-                "                for request, answer in zip(batch, answers, strict=True):\n"
-                "                    request.tell(answer)\n"
-                "                committing = True\n",
+                "            unknown = sent and isinstance(error, DatabaseAwayError)\n",
+                "            unknown = False\n",
             ),
         ),
         ("tests/api/test_desk.py", "-k", "not_confirmed"),

@@ -89,13 +89,12 @@ class Nemesis:
         light = self._shuffled([cell for cell in everything if cell[1] not in HEAVY for _ in range(2)])
         outside = self._shuffled([name for name, count in FAULTS.items() for _ in range(count * rounds)])
         halves = heavy[::2], heavy[1::2]
-        reading = asyncio.create_task(self._read())
-        try:
-            async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read())
+            async with asyncio.TaskGroup() as striking:
                 for lane in (*halves, light):
-                    group.create_task(self._lane(lane, duration_s))
-                group.create_task(self._strike_from_outside(outside, duration_s))
-        finally:
+                    striking.create_task(self._lane(lane, duration_s))
+                striking.create_task(self._strike_from_outside(outside, duration_s))
             reading.cancel()
 
     def _shuffled(self, faults: list[Any]) -> list[Any]:

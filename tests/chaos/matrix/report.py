@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tests.chaos.matrix.nemesis import Done
 from tests.chaos.matrix.orders import Action
@@ -11,6 +11,36 @@ from tests.chaos.matrix.rules import Violation
 from tests.chaos.matrix.rules_chunks import refused_writes, zombie_tries
 from tests.chaos.matrix.seams import SEAMS
 from tests.chaos.matrix.storm import Aftermath
+
+_COMMAND = ".venv/bin/pytest tests/chaos/test_matrix.py -s"
+_WHAT_WAS_DONE = """# Crash matrix
+
+What happens to jobs when a process dies, freezes or loses its connection at the worst moment? This page is the report of
+one run of the long form, about an hour. A short form, with each cell at least once, is a part of `make test`.
+
+Four worker processes and two API processes run on one PostgreSQL, behind a proxy. Clients trigger, cancel, retry and
+look at jobs over HTTP, with lock keys, partitions, failures and loads in chunks, and ask again when an answer is unclear.
+Meanwhile faults strike in *seams*: places between two steps of the code between which something may be lost, such as
+"claim sent" or "chunk sealed". A process that ends is started anew. The faults of a seam:
+
+| fault | what is done there |
+| --- | --- |
+| SIGKILL | the process ends at once |
+| SIGSTOP | the process freezes for longer than the lease of its jobs, then goes on |
+| cut | the connection is closed |
+| answer dropped | the server commits, its answer is thrown away and the connection is cut |
+| error | an error that nobody foresaw is raised |
+| passing error | an error of the database that may go away is raised |
+
+Others come from outside: signals to processes, and connections ended by the server. The timers are short: a lease lasts
+two seconds. The server runs without fsync, since processes die here and machines do not.
+
+At the end all must be at rest, and a checker reads three histories: what clients were told, what moved in the table of
+jobs, written by a trigger, and what the loads tried, written to a file before they did it. It looks for acknowledged
+jobs that are gone, keys with two jobs, moves that are not allowed, attempts charged without a failure, overlapping runs
+of a key, partitions out of order, chunks applied twice, missing, or by a run that had lost its job, and locks left
+behind. A *zombie write* is a chunk of a run that has lost its lease; the fence must refuse it.
+"""
 
 
 def facts(aftermath: Aftermath, violations: Sequence[Violation]) -> dict[str, object]:
@@ -50,30 +80,24 @@ def markdown(aftermath: Aftermath, violations: Sequence[Violation], *, seed: int
 
 
 def _page(aftermath: Aftermath, violations: Sequence[Violation], seed: int) -> Iterator[str]:
-    yield "# Crash matrix"
-    yield ""
-    yield "Written by `make chaos`; do not edit. What was done and what was looked for: `tests/chaos/matrix/`."
-    yield ""
-    yield "| what | value |"
-    yield "| --- | --- |"
-    yield f"| seed | {seed} |"
-    for name, value in facts(aftermath, violations).items():
-        yield f"| {name.replace('_', ' ')} | {_plain(value)} |"
-    yield ""
-    yield "## Faults in the seams"
-    yield ""
+    yield _WHAT_WAS_DONE
+    yield f"To repeat this run's plan: `DL_CHAOS_SEED={seed} DL_CHAOS=full {_COMMAND}`.\n"
+    yield "## Figures\n"
+    yield from _table("what", {"seed": seed} | facts(aftermath, violations))
+    yield "\n## Faults in the seams\n"
+    yield "How often each fault struck in each seam; a cell is empty where the fault makes no sense.\n"
     yield matrix(aftermath.done)
-    yield ""
-    yield "## Faults by kind"
-    yield ""
-    yield "| kind | times |"
-    yield "| --- | ---: |"
-    for kind, count in sorted(aftermath.done.kinds().items()):
-        yield f"| {kind} | {count} |"
-    yield ""
-    yield "## Violations"
-    yield ""
+    yield "\n## Faults by kind\n"
+    yield from _table("kind", dict(sorted(aftermath.done.kinds().items())))
+    yield "\n## Violations\n"
     yield from [f"* {one.rule}: {one.what}" for one in violations] or ["None."]
+
+
+def _table(what: str, values: Mapping[str, object]) -> Iterator[str]:
+    yield f"| {what} | value |"
+    yield "| --- | ---: |"
+    for name, value in values.items():
+        yield f"| {name.replace('_', ' ')} | {_plain(value)} |"
 
 
 def _cell(done: Done, seam: str, action: Action, sensible: frozenset[Action]) -> str:

@@ -12,13 +12,13 @@ import asyncpg
 from dataloader.api.database import Database
 from dataloader.context import AppContext
 from dataloader.domain.jobs import Enqueued, NewJob
-from dataloader.exceptions import DatabaseAwayError, DataloaderError, UnavailableError
-from dataloader.storage.db import Connection, PinnedConnection
+from dataloader.exceptions import DatabaseAwayError, DataloaderError
+from dataloader.storage.db import PinnedConnection
 
 LANES = 2
 BATCH_LIMIT = 100
 STALL_S = 0.5
-"""Longest time a joined statement may take: somebody's open transaction holds a key of one of its jobs."""
+"""Longest wait of a joined statement for a key of one of its jobs that somebody's open transaction holds."""
 
 SUSPECT_S = 5.0
 """How long the keys of a joined statement that stalled go alone."""
@@ -47,8 +47,9 @@ class _Request:
 class TriggerDesk:
     """Takes triggers; while it does not run, each is written alone.
 
-    A batch that fails before its commit is known to have changed nothing, so that its jobs may be tried one by one:
-    a bad value, or a key that another transaction holds, is the trouble of one job and not of all.
+    A batch that the server answers with an error has changed nothing, so that its jobs may be tried one by one: a bad
+    value, or a key that another transaction holds, is the trouble of one job and not of all. When there is no answer,
+    nobody knows.
 
     Args:
         ctx: The process.
@@ -122,31 +123,21 @@ class TriggerDesk:
         return batch
 
     async def _write(self, pinned: PinnedConnection, batch: Sequence[_Request]) -> None:
-        committing = False
+        jobs, sent = [request.job for request in batch], False
         try:
             async with pinned.use() as connection:
-                await connection.execute("begin")
-                answers = await self._insert(connection, batch)
-                committing = True
-                await connection.execute("commit")
+                sent = True
+                async with asyncio.timeout(WAIT_S):
+                    answers = await self._ctx.intake.enqueue(
+                        connection, jobs, actor=batch[0].actor, lock_timeout_s=STALL_S
+                    )
         except (DataloaderError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             self._suspect(batch)
-            self._tell(batch, DatabaseAwayError(f"The commit was not confirmed: {error}") if committing else None)
+            unknown = sent and isinstance(error, DatabaseAwayError)
+            self._tell(batch, DatabaseAwayError(f"The commit was not confirmed: {error}") if unknown else None)
             return
         for request, answer in zip(batch, answers, strict=True):
             request.tell(answer)
-
-    async def _insert(self, connection: Connection, batch: Sequence[_Request]) -> list[Enqueued]:
-        try:
-            async with asyncio.timeout(STALL_S):
-                return await self._ctx.intake.enqueue(
-                    connection, [request.job for request in batch], actor=batch[0].actor
-                )
-        except TimeoutError:
-            # Cutting the line would leave the server waiting, with the keys of all these jobs in its hands.
-            async with asyncio.timeout(STALL_S):
-                await connection.execute("rollback")
-            raise UnavailableError("Another transaction holds a key of one of these jobs") from None
 
     def _tell(self, batch: Sequence[_Request], answer: DataloaderError | None) -> None:
         for request in batch:

@@ -20,6 +20,7 @@ from dataloader.storage.repositories.rows import Operated
 
 Target = Connection | AsyncConnection | AsyncSession
 DEFAULT_SCOPE = "default"
+LOCK_TIMEOUT_S = 3.0
 
 _INVALID = (asyncpg.DataError, asyncpg.CheckViolationError, asyncpg.NotNullViolationError)
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -43,6 +44,7 @@ class IntakeRepository:
         actor: str | None,
         scope: str = DEFAULT_SCOPE,
         notify: bool = False,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> list[Enqueued]:
         """Enqueue a batch in the target's transaction; one answer per job, in order.
 
@@ -53,6 +55,7 @@ class IntakeRepository:
             scope: Whose idempotency keys these are.
             notify: Wake workers at the commit of this transaction. It serialises commits; leave it off where the
                 caller announces the jobs after its commit.
+            lock_timeout_s: Longest wait for a key that another transaction holds.
 
         Raises:
             InvalidError: A value breaks a rule of the table.
@@ -61,7 +64,7 @@ class IntakeRepository:
         """
         body = dump_jobs(jobs)
         with _refused():
-            rows = await _fetch(target, self._sql.enqueue, body, scope, actor, notify)
+            rows = await _fetch(target, self._sql.enqueue, body, scope, actor, notify, f"{lock_timeout_s:g}s")
         return [Enqueued(row["job_id"], JobStatus(row["status"]), row["created"], row["conflict"]) for row in rows]
 
     async def cancel(self, target: Target, job_id: UUID, *, actor: str | None) -> Operated | None:

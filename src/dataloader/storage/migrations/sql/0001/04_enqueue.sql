@@ -2,10 +2,10 @@ create function {schema}.dl_enqueue_many(
   p_jobs jsonb,
   p_scope text default 'default',
   p_actor text default session_user,
-  p_notify boolean default true
+  p_notify boolean default true,
+  p_lock_timeout text default '3s'
 ) returns table (job_id uuid, status text, created boolean, conflict boolean, ready boolean)
 language plpgsql volatile
-set lock_timeout = '3s'
 as $$
 #variable_conflict use_column
 declare
@@ -16,7 +16,9 @@ declare
   v_finals text[];
   v_field text;
   v_now timestamptz;
+  v_patience text := current_setting('lock_timeout');
 begin
+  perform set_config('lock_timeout', p_lock_timeout, true);
   select f into v_field
     from jsonb_array_elements(p_jobs) as e(item), jsonb_object_keys(e.item) as f
    where f <> all ('{queue,task,args,idempotency_key,lock_key,partition_key,priority,available_at,max_attempts,max_losses,timeout_s,stall_timeout_s,labels}')
@@ -87,6 +89,7 @@ begin
               where j.job_id = any (v_ids) and (j.ready or j.lock_key is not null or j.partition_key is not null)) as w;
   end if;
 
+  perform set_config('lock_timeout', v_patience, true);
   return query
   select v_owners[e.n],
          coalesce(j.status, v_finals[e.n], (select k.final_status from {schema}.dl_idempotency k where k.job_id = v_owners[e.n]), 'lost'),
@@ -96,7 +99,7 @@ begin
    order by e.n;
 end $$
 --;
-comment on function {schema}.dl_enqueue_many(jsonb, text, text, boolean) is
+comment on function {schema}.dl_enqueue_many(jsonb, text, text, boolean, text) is
 'Enqueue an array of job objects in the caller''s transaction; answers one row per item in order'
 --;
 create function {schema}.dl_enqueue(
