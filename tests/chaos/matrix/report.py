@@ -15,12 +15,12 @@ from tests.chaos.matrix.storm import Aftermath
 _COMMAND = ".venv/bin/pytest tests/chaos/test_matrix.py -s"
 _WHAT_WAS_DONE = """# Crash matrix
 
-What happens to jobs when a process dies, freezes or loses its connection at the worst moment? This page is the report of
-one run of the long form, about an hour. A short form, with each cell at least once, is a part of `make test`.
+What happens to jobs when a process dies, freezes or loses its connection at the worst moment? This page is the report
+of one run of the long form, about an hour. A short form, with each cell at least once, is a part of `make test`.
 
 Four worker processes and two API processes run on one PostgreSQL, behind a proxy. Clients trigger, cancel, retry and
-look at jobs over HTTP, with lock keys, partitions, failures and loads in chunks, and ask again when an answer is unclear.
-Meanwhile faults strike in *seams*: places between two steps of the code between which something may be lost, such as
+look at jobs over HTTP, with lock keys, partitions, failures and loads in chunks, and ask again when an answer is
+unclear. Meanwhile faults strike in *seams*: places between two steps of the code between which something may be lost, such as
 "claim sent" or "chunk sealed". A process that ends is started anew. The faults of a seam:
 
 | fault | what is done there |
