@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 
@@ -22,6 +23,13 @@ class Component(Protocol):
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set."""
         ...
+
+
+class Settable(Protocol):
+    """An event, or whatever else wakes a waiter."""
+
+    def set(self) -> None:
+        """Wake it."""
 
 
 class UnexpectedExitError(Exception):
@@ -62,3 +70,18 @@ async def first_of(*events: asyncio.Event, timeout_s: float | None = None) -> No
         await asyncio.wait(waiters, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         for waiter in waiters:
             waiter.cancel()
+
+
+@asynccontextmanager
+async def relayed(event: asyncio.Event, to: Settable) -> AsyncIterator[None]:
+    """For the time of the block, set another event too when this one is set: who waits for both waits for one."""
+
+    async def relay() -> None:
+        await event.wait()
+        to.set()
+
+    relaying = asyncio.create_task(relay())
+    try:
+        yield
+    finally:
+        relaying.cancel()

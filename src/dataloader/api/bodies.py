@@ -130,6 +130,8 @@ def _too_large(limit_bytes: int) -> NoReturn:
 
 
 def _check_type(request: Request) -> None:
+    if request.headers.get("content-type") == "application/json" and "content-encoding" not in request.headers:
+        return
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise MediaTypeError("A compressed body is not accepted; send application/json as it is")
     message = Message()

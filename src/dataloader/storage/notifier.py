@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import asyncpg
 
-from dataloader.base import first_of, wait_for
+from dataloader.base import relayed, wait_for
 from dataloader.config import Settings
 from dataloader.exceptions import DatabaseAwayError
 from dataloader.logger import Logger
@@ -58,10 +58,11 @@ class Notifier:
     async def run(self, stop: asyncio.Event) -> None:
         """Send what is pending until told to stop, then what is left."""
         try:
-            while not stop.is_set():
-                await first_of(self._wake, stop)
-                await self._flush()
-                await wait_for(stop, COALESCE_S)
+            async with relayed(stop, self._wake):
+                while not stop.is_set():
+                    await self._wake.wait()
+                    await self._flush()
+                    await wait_for(stop, COALESCE_S)
             await self._flush()
         finally:
             await self._pinned.close()

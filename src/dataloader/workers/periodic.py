@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
+from dataloader.base import relayed
 from dataloader.logger import Logger
 from dataloader.storage.db import is_passing
 
@@ -89,8 +90,9 @@ class Periodic:
     async def run(self, stop: asyncio.Event) -> None:
         """Take turns until told to stop."""
         try:
-            while not stop.is_set():
-                await self._pause(await self._turn(), stop)
+            async with relayed(stop, self.wake):
+                while not stop.is_set():
+                    await self.wake.wait(await self._turn())
         finally:
             await self.close()
 
@@ -101,11 +103,3 @@ class Periodic:
             return self._patience.failed(error)
         self._patience.ok()
         return self._period_s * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
-
-    async def _pause(self, pause_s: float, stop: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            stopped = group.create_task(stop.wait())
-            woken = group.create_task(self.wake.wait(pause_s))
-            await asyncio.wait({stopped, woken}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            woken.cancel()

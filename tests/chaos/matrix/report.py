@@ -20,8 +20,8 @@ of one run of the long form, about an hour. A short form, with each cell at leas
 
 Four worker processes and two API processes run on one PostgreSQL, behind a proxy. Clients trigger, cancel, retry and
 look at jobs over HTTP, with lock keys, partitions, failures and loads in chunks, and ask again when an answer is
-unclear. Meanwhile faults strike in *seams*: places between two steps of the code between which something may be lost, such as
-"claim sent" or "chunk sealed". A process that ends is started anew. The faults of a seam:
+unclear. Meanwhile faults strike in *seams*: places between two steps of the code between which something may be lost,
+such as "claim sent" or "chunk sealed". A process that ends is started anew. The faults of a seam:
 
 | fault | what is done there |
 | --- | --- |

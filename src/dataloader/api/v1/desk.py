@@ -15,7 +15,7 @@ from dataloader.domain.jobs import Enqueued, NewJob
 from dataloader.exceptions import DatabaseAwayError, DataloaderError
 from dataloader.storage.db import PinnedConnection
 
-LANES = 2
+LANES = 1
 BATCH_LIMIT = 100
 STALL_S = 0.5
 """Longest wait of a joined statement for a key of one of its jobs that somebody's open transaction holds."""

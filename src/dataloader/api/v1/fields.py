@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StrictInt, StrictStr
+from pydantic_core import to_json
 
 from dataloader.config import NAME_PATTERN
 
@@ -48,8 +48,7 @@ def _check_instant(value: datetime) -> datetime:
 
 def _check_args(value: dict[str, object]) -> dict[str, object]:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode("utf-8", "surrogatepass"))
+        size = len(to_json(value))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"must be JSON: {error}") from None
     if size > ARGS_LIMIT_BYTES:

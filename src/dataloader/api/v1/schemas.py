@@ -98,8 +98,21 @@ class TriggerRequest(RequestModel):
 
     def as_job(self) -> NewJob:
         """Return the request as the domain knows it."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "labels"}
-        return NewJob(**fields, labels=self.labels or {})
+        return NewJob(
+            queue=self.queue,
+            task=self.task,
+            args=self.args,
+            idempotency_key=self.idempotency_key,
+            lock_key=self.lock_key,
+            partition_key=self.partition_key,
+            priority=self.priority,
+            available_at=self.available_at,
+            max_attempts=self.max_attempts,
+            max_losses=self.max_losses,
+            timeout_s=self.timeout_s,
+            stall_timeout_s=self.stall_timeout_s,
+            labels=self.labels or {},
+        )
 
 
 class BulkRequest(RequestModel):

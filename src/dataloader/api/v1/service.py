@@ -92,14 +92,8 @@ class JobService:
         answer = await self._desk.enqueue(job, actor=actor)
         _refuse_conflicts([answer])
         await self._announce([job], [answer])
-        self._audit.info(
-            "job triggered",
-            job_id=str(answer.job_id),
-            task=job.task,
-            queue=job.queue,
-            created=answer.created,
-            actor=actor,
-        )
+        # The line is put together when the answer is on its way.
+        asyncio.get_running_loop().call_soon(self._note_trigger, job, answer, actor)
         return answer
 
     async def trigger_bulk(self, requests: Sequence[TriggerRequest], *, actor: str) -> BulkTriggered:
@@ -254,6 +248,16 @@ class JobService:
         if first is not None:
             kind = type(first) if len(problems) == 1 else InvalidArgsError
             raise kind(f"Nothing was queued: {problems[0]['reason']}", **first.details | {"errors": problems})
+
+    def _note_trigger(self, job: NewJob, answer: Enqueued, actor: str) -> None:
+        self._audit.info(
+            "job triggered",
+            job_id=str(answer.job_id),
+            task=job.task,
+            queue=job.queue,
+            created=answer.created,
+            actor=actor,
+        )
 
     async def _announce(self, jobs: Sequence[NewJob], answers: Sequence[Enqueued]) -> None:
         created = [job for job, answer in zip(jobs, answers, strict=True) if answer.created]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import asyncpg
@@ -45,6 +46,8 @@ class WakeUps:
         """
         names = set(queues) | await self._promote(keys)
         self._notifier.announce([*(f"queue:{name}" for name in sorted(names)), *also])
+        # Whoever was woken here goes first: its statement is on the way while the answer is put together.
+        await asyncio.sleep(0)
 
     async def _promote(self, keys: Keys) -> set[str]:
         if not keys:

@@ -114,7 +114,8 @@ async def _fetch(target: Target, sql: str, *values: object) -> list[dict[str, An
         target = await target.connection()
     if isinstance(target, AsyncConnection):
         result = await target.exec_driver_sql(sql, values)
-        return [dict(row) for row in result.mappings()]
+        names = list(result.keys())
+        return [dict(zip(names, row, strict=True)) for row in result]
     return [dict(row) for row in await target.fetch(sql, *values)]
 
 

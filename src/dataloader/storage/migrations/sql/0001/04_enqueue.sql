@@ -10,21 +10,27 @@ as $$
 #variable_conflict use_column
 declare
   v_ids uuid[] := array(select {schema}.dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)) order by 1);
-  v_keyed boolean := jsonb_path_exists(p_jobs, '$[*].idempotency_key ? (@ != null)');
+  v_known text[] := '{queue,task,args,idempotency_key,lock_key,partition_key,priority,available_at,max_attempts,max_losses,timeout_s,stall_timeout_s,labels}';
+  v_keyed boolean;
+  v_parted boolean;
+  v_strange boolean;
   v_owners uuid[] := v_ids;
   v_conflicts boolean[];
   v_finals text[];
-  v_field text;
+  v_created uuid[];
+  v_ready boolean[];
+  v_payloads text[];
   v_now timestamptz;
   v_patience text := current_setting('lock_timeout');
+  v_set text := set_config('lock_timeout', p_lock_timeout, true);
 begin
-  perform set_config('lock_timeout', p_lock_timeout, true);
-  select f into v_field
-    from jsonb_array_elements(p_jobs) as e(item), jsonb_object_keys(e.item) as f
-   where f <> all ('{queue,task,args,idempotency_key,lock_key,partition_key,priority,available_at,max_attempts,max_losses,timeout_s,stall_timeout_s,labels}')
-   limit 1;
-  if found then
-    raise exception 'unknown field "%" in a job', v_field using errcode = 'invalid_parameter_value';
+  select bool_or(e.item->>'idempotency_key' is not null), bool_or(e.item->>'partition_key' is not null), bool_or(e.item - v_known <> '{}')
+    into v_keyed, v_parted, v_strange
+    from jsonb_array_elements(p_jobs) as e(item);
+  if v_strange then
+    raise exception 'unknown field "%" in a job',
+      (select f from jsonb_array_elements(p_jobs) as e(item), jsonb_object_keys(e.item) as f where f <> all (v_known) limit 1)
+      using errcode = 'invalid_parameter_value';
   end if;
 
   -- Insert, then look in a new statement: the winner of a race is not in the snapshot of the loser's insert. What is
@@ -53,17 +59,19 @@ begin
 
   -- The partition's lock is held until commit, so seq orders a partition as its jobs were acknowledged. Partitions share
   -- 1,024 locks: one each would fill the server's lock table, which all its databases share.
-  perform pg_advisory_xact_lock(p.hash)
-     from (select distinct hashtextextended('{schema_name}.' || (hashtextextended(e.item->>'partition_key', 3) & 1023), 3) as hash
-             from jsonb_array_elements(p_jobs) as e(item)
-            where e.item->>'partition_key' is not null
-            order by 1) as p;
+  if v_parted then
+    perform pg_advisory_xact_lock(p.hash)
+       from (select distinct hashtextextended('{schema_name}.' || (hashtextextended(e.item->>'partition_key', 3) & 1023), 3) as hash
+               from jsonb_array_elements(p_jobs) as e(item)
+              where e.item->>'partition_key' is not null
+              order by 1) as p;
+  end if;
 
   v_now := clock_timestamp();
   with request as materialized (
     select e.n, v_ids[e.n::integer] as id, e.item, coalesce((e.item->>'available_at')::timestamptz, v_now) as due_at
       from jsonb_array_elements(p_jobs) with ordinality as e(item, n)
-     where v_owners[e.n::integer] = v_ids[e.n::integer]
+     where not v_keyed or v_owners[e.n::integer] = v_ids[e.n::integer]
   ), inserted as (
     insert into {schema}.dl_jobs as j (
       job_id, queue, task, args, lock_key, partition_key, priority, available_at, created_at, max_attempts, max_losses,
@@ -77,19 +85,25 @@ begin
       from request r
       left join {schema}.dl_tasks t on t.task = r.item->>'task'
      order by r.n
-    returning j.job_id, j.status, j.epoch, j.attempt
+    returning j.job_id, j.status, j.epoch, j.attempt, j.queue, j.ready, j.lock_key, j.partition_key
+  ), logged as (
+    insert into {schema}.dl_job_events (job_id, kind, status, epoch, attempt, actor)
+    select i.job_id, 'created', i.status, i.epoch, i.attempt, p_actor from inserted i
   )
-  insert into {schema}.dl_job_events (job_id, kind, status, epoch, attempt, actor)
-  select i.job_id, 'created', i.status, i.epoch, i.attempt, p_actor from inserted i;
-
-  if p_notify then
-    perform pg_notify('dl_{schema_name}', w.payload)
-       from (select distinct case when j.ready then 'queue:' || j.queue else 'promote' end as payload
-               from {schema}.dl_jobs j
-              where j.job_id = any (v_ids) and (j.ready or j.lock_key is not null or j.partition_key is not null)) as w;
+  select array_agg(i.job_id), array_agg(i.ready),
+         array_agg(distinct case when i.ready then 'queue:' || i.queue else 'promote' end)
+           filter (where p_notify and (i.ready or i.lock_key is not null or i.partition_key is not null))
+    into v_created, v_ready, v_payloads
+    from inserted i;
+  if v_payloads is not null then
+    perform pg_notify('dl_{schema_name}', w.payload) from unnest(v_payloads) as w(payload);
   end if;
 
-  perform set_config('lock_timeout', v_patience, true);
+  v_set := set_config('lock_timeout', v_patience, true);
+  if not v_keyed then
+    return query select c.job_id, 'queued', true, false, c.ready from unnest(v_created, v_ready) as c(job_id, ready) order by c.job_id;
+    return;
+  end if;
   return query
   select v_owners[e.n],
          coalesce(j.status, v_finals[e.n], (select k.final_status from {schema}.dl_idempotency k where k.job_id = v_owners[e.n]), 'lost'),
