@@ -1,17 +1,18 @@
-"""The API with one endpoint more: the same body, checks and answer as a trigger, and no database."""
+"""The service's API with one endpoint more: the same body, checks and answer as a trigger, and no database."""
 
 from __future__ import annotations
 
-import sys
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
-import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from dataloader.api.app import create_app
 from dataloader.api.bodies import StrictRoute
 from dataloader.api.v1.schemas import Triggered, TriggerRequest
+from dataloader.cli import process
+from dataloader.cli.app import main
 from dataloader.domain.jobs import JobStatus
 
 PATH = "/bare"
@@ -24,20 +25,13 @@ async def bare(request: TriggerRequest) -> Triggered:
     return Triggered(job_id=uuid4(), status=JobStatus.QUEUED)
 
 
-def create_bare_app() -> FastAPI:
+def create_bare_app(*arguments: Any, **options: Any) -> FastAPI:
     """Build the application with the endpoint."""
-    app = create_app()
+    app = create_app(*arguments, **options)
     app.include_router(router)
     return app
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        f"{__name__ if __name__ != '__main__' else 'benchmarks.bare_api'}:create_bare_app",
-        factory=True,
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )
+    process.create_app = create_bare_app  # type: ignore[attr-defined]
+    main()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from benchmarks.ingest import Latency, latency_of
 from benchmarks.peers import Peer
 from benchmarks.processes import base_environment, free_port, has_worker, running
 from benchmarks.starts import Starts, listening
@@ -32,6 +32,20 @@ _READY_TIMEOUT_S = 30.0
 
 Call = Callable[[], Awaitable[None]]
 Opened = Callable[[Settings, Starts], AbstractAsyncContextManager[Call]]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Time from the call to the start, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+def latency_of(samples_ms: list[float]) -> Latency:
+    """Return median and 99th percentile."""
+    cuts = statistics.quantiles(samples_ms, n=100, method="inclusive")
+    return Latency(cuts[49], cuts[98])
 
 
 @dataclass(frozen=True, slots=True)

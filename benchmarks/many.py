@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks import latency
 from benchmarks.drain import ENQUEUE, LONG_S, clear
-from benchmarks.ingest import Latency, latency_of
+from benchmarks.latency import Latency, latency_of
 from benchmarks.processes import cpu_seconds, running
 from benchmarks.starts import Starts, listening
 from dataloader.config import Settings

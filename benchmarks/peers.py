@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -81,8 +81,20 @@ def python() -> str:
     return os.environ.get("DL_BENCH_PEERS_PYTHON", sys.executable)
 
 
-async def missing(peer: Peer) -> str | None:
-    """Say how to install a peer that is not there, None if it is."""
+_asked: dict[str, bool] = {}
+
+
+async def is_there(peer: Peer, say: Callable[[str], None]) -> bool:
+    """Return whether a peer is installed; of one that is not, say once how it would be."""
+    if peer.name not in _asked:
+        complaint = await _missing(peer)
+        _asked[peer.name] = complaint is None
+        if complaint:
+            say(complaint)
+    return _asked[peer.name]
+
+
+async def _missing(peer: Peer) -> str | None:
     null = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(python(), "-c", f"import {peer.needs}", stderr=null)
     if await process.wait() == 0:

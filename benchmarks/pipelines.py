@@ -21,15 +21,6 @@ async def bench_noop(args: dict[str, object]) -> AsyncGenerator[None, None]:
     yield
 
 
-@register("bench.latency", queue="latency")
-async def bench_latency(args: dict[str, object], ctx: JobContext) -> AsyncGenerator[None, None]:
-    """Say how many nanoseconds have passed since the client sent its request."""
-    sent_ns = args["sent_ns"]
-    assert isinstance(sent_ns, int)
-    ctx.result = {"ns": time.time_ns() - sent_ns}
-    yield
-
-
 @register("bench.start", queue="starts")
 async def bench_start(args: dict[str, object]) -> AsyncGenerator[None, None]:
     """Report the start."""

@@ -18,10 +18,14 @@ from dataloader.config import Settings
 
 @asynccontextmanager
 async def running(
-    role: str | None, environment: dict[str, str], *, end: signal.Signals = signal.SIGTERM
+    role: str | None,
+    environment: dict[str, str],
+    *,
+    module: str = "dataloader",
+    end: signal.Signals = signal.SIGTERM,
 ) -> AsyncIterator[int]:
     """Run a role of the service, all of it if None, for the time of the block; yield its pid."""
-    command = [sys.executable, "-m", "dataloader", *([role] if role else [])]
+    command = [sys.executable, "-m", module, *([role] if role else [])]
     process = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
         yield process.pid

@@ -38,7 +38,12 @@ with done as (
 ), logged as (insert into raw_events (job_id, kind) select job_id, 'succeeded' from done)
 select count(*) from done
 """
-INSERT = "insert into raw_jobs (queue, task, args) values ($1, $2, $3) returning job_id"
+INSERT_MANY = """
+with created as (
+  insert into raw_jobs (queue, task, args) select * from unnest($1::text[], $2::text[], $3::jsonb[]) returning job_id
+)
+insert into raw_events (job_id, kind) select job_id, 'created' from created
+"""
 
 
 async def prepare(connection: Connection, jobs: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import (
+    bare_api,
     churn,
     designs,
     drain,
@@ -24,11 +25,10 @@ from benchmarks import (
     scale,
     snapshot,
 )
-from benchmarks.processes import base_environment, free_port
+from benchmarks.processes import base_environment
 from benchmarks.report import Report, Topic
 from dataloader.config import Settings
 
-WORKERS = '[{"queue": "latency", "concurrency": 4}]'
 HANDOVER_GOAL_MS = 3.0
 DRAIN = Topic("Drain of no-op jobs, one worker process", "jobs/s", "more is better")
 _LATENCY_NOTE = "median, pale: 99th percentile; less is better"
@@ -57,6 +57,10 @@ class Bench:
     def environment(self) -> dict[str, str]:
         """The environment of the measured processes."""
         return base_environment(self.settings)
+
+    def say(self, text: str) -> None:
+        """Tell whoever watches."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def sized(self, count: int) -> int:
         """Return a fixed size times the scale."""
@@ -89,24 +93,23 @@ async def pair_round(bench: Bench) -> None:
 
 
 async def ingest_round(bench: Bench) -> None:
-    """Measure triggers over HTTP and the time from call to start, and both by raw asyncpg."""
-    calls, starts = bench.sized(5_000), bench.sized(200)
-    async with ingest.service(bench.settings, free_port(), WORKERS) as url:
-        rates = await ingest.http_rate(url, calls), await ingest.raw_rate(bench.settings, calls)
-        ours = await ingest.start_latency(bench.settings, url, starts)
-    limit = await ingest.raw_start_latency(bench.settings, starts)
-    other = "asyncpg inserting one row per call on 32 connections"
-    bench.report.add("single triggers over HTTP, 32 clients", "req/s", rates, other=other)
-    other = "asyncpg: insert, NOTIFY, claim"
-    bench.report.add("call to start at rest, p50", "ms", (ours.p50_ms, limit.p50_ms), other=other)
-    bench.report.add("call to start at rest, p99", "ms", (ours.p99_ms, limit.p99_ms), other=other)
+    """Measure triggers over HTTP, one by one and in bulk."""
+    calls, jobs = bench.sized(5_000), bench.sized(10_000)
+    async with ingest.service(bench.settings) as url:
+        bare = await ingest.single_rate(f"{url}{bare_api.PATH}", calls)
+        single = await ingest.single_rate(f"{url}{ingest.TRIGGER}", calls)
+        bulk = await ingest.bulk_rate(f"{url}{ingest.BULK}", jobs)
+    limit = await ingest.raw_bulk_rate(bench.settings, jobs)
+    other = "the same server and body, no database"
+    bench.report.add(f"single triggers, {ingest.CLIENTS} connections", "req/s", (single, bare), other=other)
+    other = "asyncpg, the same rows and a line of history of each, one statement"
+    bench.report.add(f"bulk trigger of {jobs:,} jobs", "jobs/s", (bulk, limit), other=other)
 
 
 async def peers_round(bench: Bench) -> None:
     """Measure the drain by every peer that is installed, and ours beside it."""
     for peer in peers.PEERS:
-        if complaint := await peers.missing(peer):
-            bench.console.print(complaint, markup=False, soft_wrap=True)
+        if not await peers.is_there(peer, bench.say):
             continue
         jobs = max(round(bench.jobs * peer.share), 500)
         theirs = await peers.drain(bench.settings, bench.environment, peer, jobs=jobs)
@@ -161,8 +164,7 @@ async def latency_round(bench: Bench) -> None:
     """Measure the time from call to start at rest, ours and the peers' beginning and ending alike."""
     count = bench.sized(300)
     for ours, theirs in peer_latency.CONTESTS:
-        if theirs.peer and (complaint := await peers.missing(theirs.peer)):
-            bench.console.print(complaint, markup=False, soft_wrap=True)
+        if theirs.peer and not await peers.is_there(theirs.peer, bench.say):
             continue
         one = await latency.measure(bench.settings, ours, count=count)
         other = await latency.measure(bench.settings, theirs, count=count)
