@@ -193,11 +193,11 @@ CREATE TABLE "public".dl_workers (
 create function "public".dl_fingerprint(item jsonb) returns bytea
 language sql immutable strict parallel safe
 return sha256(convert_to(
-  (select jsonb_object_agg(f.key, f.value) from jsonb_each('{"args": {}}' || item) f where f.value <> 'null' and f.key <> 'idempotency_key')::text,
+  (select jsonb_object_agg(f.key, f.value) from jsonb_each('{"args": {}}' || item) f where f.value <> 'null' and f.key not in ('idempotency_key', 'job_id'))::text,
   'UTF8'
 ));
 
-comment on function "public".dl_fingerprint(jsonb) is 'Digest of a request as sent, without its idempotency key';
+comment on function "public".dl_fingerprint(jsonb) is 'Digest of a request as sent, without its idempotency key and id';
 
 create function "public".dl_enqueue_many(
   p_jobs jsonb,
@@ -210,29 +210,36 @@ language plpgsql volatile
 as $$
 #variable_conflict use_column
 declare
-  v_ids uuid[] := array(select "public".dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)) order by 1);
-  v_known text[] := '{queue,task,args,idempotency_key,lock_key,partition_key,priority,available_at,max_attempts,max_losses,timeout_s,stall_timeout_s,labels}';
+  v_ids uuid[];
+  v_known text[] := '{job_id,queue,task,args,idempotency_key,lock_key,partition_key,priority,available_at,max_attempts,max_losses,timeout_s,stall_timeout_s,labels}';
   v_keyed boolean;
   v_parted boolean;
   v_strange boolean;
-  v_owners uuid[] := v_ids;
+  v_named boolean;
+  v_owners uuid[];
   v_conflicts boolean[];
   v_finals text[];
-  v_created uuid[];
   v_ready boolean[];
   v_payloads text[];
   v_now timestamptz;
   v_patience text := current_setting('lock_timeout');
   v_set text := set_config('lock_timeout', p_lock_timeout, true);
 begin
-  select bool_or(e.item->>'idempotency_key' is not null), bool_or(e.item->>'partition_key' is not null), bool_or(e.item - v_known <> '{}')
-    into v_keyed, v_parted, v_strange
+  select bool_or(e.item->>'idempotency_key' is not null), bool_or(e.item->>'partition_key' is not null), bool_or(e.item - v_known <> '{}'),
+         bool_or(e.item->>'job_id' is not null)
+    into v_keyed, v_parted, v_strange, v_named
     from jsonb_array_elements(p_jobs) as e(item);
   if v_strange then
     raise exception 'unknown field "%" in a job',
       (select f from jsonb_array_elements(p_jobs) as e(item), jsonb_object_keys(e.item) as f where f <> all (v_known) limit 1)
       using errcode = 'invalid_parameter_value';
   end if;
+  if v_named then
+    v_ids := array(select coalesce((e.item->>'job_id')::uuid, "public".dl_uuid7()) from jsonb_array_elements(p_jobs) with ordinality as e(item, n) order by e.n);
+  else
+    v_ids := array(select "public".dl_uuid7() from generate_series(1, jsonb_array_length(p_jobs)) order by 1);
+  end if;
+  v_owners := v_ids;
 
   -- Insert, then look in a new statement: the winner of a race is not in the snapshot of the loser's insert. What is
   -- found counts until the end: a key that is pruned meanwhile still answers its job.
@@ -286,15 +293,15 @@ begin
       from request r
       left join "public".dl_tasks t on t.task = r.item->>'task'
      order by r.n
-    returning j.job_id, j.status, j.epoch, j.attempt, j.queue, j.ready, j.lock_key, j.partition_key
+    returning j.job_id, j.status, j.epoch, j.attempt, j.queue, j.ready, j.lock_key, j.partition_key, j.seq
   ), logged as (
     insert into "public".dl_job_events (job_id, kind, status, epoch, attempt, actor)
     select i.job_id, 'created', i.status, i.epoch, i.attempt, p_actor from inserted i
   )
-  select array_agg(i.job_id), array_agg(i.ready),
+  select array_agg(i.ready order by i.seq),
          array_agg(distinct case when i.ready then 'queue:' || i.queue else 'promote' end)
            filter (where p_notify and (i.ready or i.lock_key is not null or i.partition_key is not null))
-    into v_created, v_ready, v_payloads
+    into v_ready, v_payloads
     from inserted i;
   if v_payloads is not null then
     perform pg_notify('dl_public', w.payload) from unnest(v_payloads) as w(payload);
@@ -302,7 +309,7 @@ begin
 
   v_set := set_config('lock_timeout', v_patience, true);
   if not v_keyed then
-    return query select c.job_id, 'queued', true, false, c.ready from unnest(v_created, v_ready) as c(job_id, ready) order by c.job_id;
+    return query select v_ids[e.n], 'queued', true, false, v_ready[e.n] from generate_series(1, cardinality(v_ids)) as e(n) order by e.n;
     return;
   end if;
   return query

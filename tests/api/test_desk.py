@@ -12,7 +12,7 @@ import pytest
 
 from dataloader.api.v1.desk import TriggerDesk
 from dataloader.domain.jobs import Enqueued, NewJob
-from dataloader.exceptions import DatabaseAwayError, InvalidError
+from dataloader.exceptions import InvalidError
 from dataloader.storage.db import Connection as Pg
 from tests.api.scene import Scene
 
@@ -107,20 +107,24 @@ async def test_what_waits_when_the_service_stops_is_still_written(scene: Scene, 
     assert await pg.fetchval("select count(*) from dl_jobs") == 21
 
 
-async def test_a_commit_that_is_not_confirmed_is_said_to_be_unknown_and_not_tried_again(
-    desk: TriggerDesk, pg: Pg, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_commit_that_is_not_confirmed_is_asked_for_again_and_written_once(
+    desk: TriggerDesk, pg: Pg, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     enqueue = desk._ctx.intake.enqueue
+    lost = iter([True, False])
 
-    async def unheard(*arguments: Any, **options: Any) -> None:
-        await enqueue(*arguments, **options)
-        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+    async def unheard(*arguments: Any, **options: Any) -> list[Enqueued]:
+        answers = await enqueue(*arguments, **options)
+        if next(lost):
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        return answers
 
     monkeypatch.setattr(desk._ctx.intake, "enqueue", unheard)
-    with pytest.raises(DatabaseAwayError, match="not confirmed"):
-        await desk.enqueue(NewJob("q", "t"), actor="a")
+    answer = await desk.enqueue(NewJob("q", "t", idempotency_key=key), actor="a")
 
-    assert await pg.fetchval("select count(*) from dl_jobs") == 1
+    assert answer.created
+    assert [row["job_id"] for row in await pg.fetch("select job_id from dl_jobs")] == [answer.job_id]
 
 
 async def test_what_the_server_refuses_at_its_commit_is_tried_again(desk: TriggerDesk, pg: Pg) -> None:

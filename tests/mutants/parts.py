@@ -167,15 +167,9 @@ PARTS = (
         ("tests/api/test_bulk.py",),
     ),
     Mutant(
-        "unclear commit that is tried again",
-        "a job whose commit was not confirmed is written twice",
-        (
-            Edit(
-                f"{API}/desk.py",
-                "            unknown = sent and isinstance(error, DatabaseAwayError)\n",
-                "            unknown = False\n",
-            ),
-        ),
+        "unclear commit that is written anew",
+        "a job whose commit was not confirmed exists twice",
+        (Edit(f"{API}/desk.py", "        job = replace(job, job_id=job_id)\n", ""),),
         ("tests/api/test_desk.py", "-k", "not_confirmed"),
     ),
     Mutant(

@@ -101,7 +101,7 @@ class TestListener:
     ) -> None:
         listener = NotifyListener(settings, SILENT)
         heard = Heard(listener, "queue")
-        listener.ignore(pg.get_server_pid())
+        listener.ignore("test", pg.get_server_pid())
 
         async with running(listener):
             await is_connected(listener)
@@ -254,7 +254,7 @@ class TestNotifier:
     ) -> None:
         here: list[str] = []
         pids: list[int] = []
-        notifier = Notifier(settings, tell_here=here.append, own_pid=pids.append, logger=SILENT)
+        notifier = Notifier(settings, tell_here=here.append, own_pid=lambda _, pid: pids.append(pid), logger=SILENT)
 
         async with running(notifier):
             notifier.announce(["queue:a", "done"])
@@ -265,7 +265,7 @@ class TestNotifier:
 
     async def test_a_burst_is_told_once_per_payload(self, settings: Settings, heard: list[str]) -> None:
         here: list[str] = []
-        notifier = Notifier(settings, tell_here=here.append, own_pid=lambda _: None, logger=SILENT)
+        notifier = Notifier(settings, tell_here=here.append, own_pid=lambda *_: None, logger=SILENT)
 
         async with running(notifier):
             for _ in range(1_000):
@@ -277,7 +277,7 @@ class TestNotifier:
         assert sorted(heard) == ["queue:a", "queue:b"]
 
     async def test_nothing_to_announce_sends_nothing(self, settings: Settings, pg: Connection) -> None:
-        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda _: None, logger=SILENT)
+        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
 
         async with running(notifier):
             notifier.announce([])
@@ -290,7 +290,7 @@ class TestNotifier:
     async def test_what_is_pending_when_it_stops_is_sent_before_it_ends(
         self, settings: Settings, heard: list[str]
     ) -> None:
-        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda _: None, logger=SILENT)
+        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
 
         async with running(notifier) as stop:
             await asyncio.sleep(0)
@@ -306,7 +306,7 @@ class TestNotifier:
         async with proxied(server_place(server)) as proxy:
             await proxy.close()
             settings = make_settings(dl_db_dsn=proxy.dsn(database))
-            notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda _: None, logger=logger)
+            notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=logger)
 
             async with running(notifier):
                 notifier.announce(["queue:lost"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -60,6 +62,7 @@ class NewJob:
     """A request for a job; None means that the task's or the service's default holds.
 
     Attributes:
+        job_id: Id of the new job, given by whoever may have to ask again; None: the database makes one.
         priority: Lower runs first, 16 bit.
         available_at: Not before this instant (aware).
         timeout_s: Longest run time of one attempt.
@@ -79,6 +82,14 @@ class NewJob:
     timeout_s: float | None = None
     stall_timeout_s: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    job_id: UUID | None = None
+
+
+def new_job_id() -> UUID:
+    """Return a time-ordered UUID, version 7 of RFC 9562."""
+    since_1970_ms = time.time_ns() // 1_000_000
+    value = since_1970_ms << 80 | int.from_bytes(os.urandom(10))
+    return UUID(int=value & ~(0xF << 76 | 0x3 << 62) | 7 << 76 | 2 << 62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +98,14 @@ class Enqueued:
 
     Attributes:
         conflict: The idempotency key belongs to a different request; `job_id` is that request's job.
+        announced: The commit itself has woken the workers of other processes.
     """
 
     job_id: UUID
     status: JobStatus
     created: bool
     conflict: bool = False
+    announced: bool = False
 
 
 class Lease(NamedTuple):

@@ -36,7 +36,7 @@ class Notifier:
         settings: Settings,
         *,
         tell_here: Callable[[str], None],
-        own_pid: Callable[[int], None],
+        own_pid: Callable[[str, int], None],
         logger: Logger,
     ) -> None:
         self._pinned = PinnedConnection(settings, purpose="notifier")
@@ -47,11 +47,17 @@ class Notifier:
         self._pending: set[str] = set()
         self._wake = asyncio.Event()
 
-    def announce(self, payloads: Iterable[str]) -> None:
-        """Announce payloads; call it after the commit they speak of, on the loop that runs this component."""
+    def announce(self, payloads: Iterable[str], *, here_only: bool = False) -> None:
+        """Announce payloads; call it after the commit they speak of, on the loop that runs this component.
+
+        Args:
+            payloads: What to say.
+            here_only: Whether the other processes have heard it already.
+        """
         for payload in payloads:
             self._tell_here(payload)
-            self._pending.add(payload)
+            if not here_only:
+                self._pending.add(payload)
         if self._pending:
             self._wake.set()
 
@@ -74,7 +80,7 @@ class Notifier:
             return
         try:
             async with self._pinned.use() as connection:
-                self._own_pid(connection.get_server_pid())
+                self._own_pid(self.name, connection.get_server_pid())
                 await connection.execute("select pg_notify($1, p) from unnest($2::text[]) p", self._channel, payloads)
         except (DatabaseAwayError, asyncpg.PostgresError) as error:
             self._logger.debug("announcement lost, polls will find it", reason=str(error))

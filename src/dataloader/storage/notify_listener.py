@@ -56,16 +56,21 @@ class NotifyListener:
         self._probe_s = probe_s
         self._patience_s = patience_s
         self._subscribers: defaultdict[str, list[Subscriber]] = defaultdict(list)
-        self._own_pid: int | None = None
+        self._own_pids: dict[str, int] = {}
         self.connected = False
 
     def subscribe(self, kind: str, subscriber: Subscriber) -> None:
         """Call `subscriber` with the value of every notification of this kind, and with `ANYTHING` after a gap."""
         self._subscribers[kind].append(subscriber)
 
-    def ignore(self, pid: int) -> None:
-        """Drop what this server process sends: it is this process's own notifier."""
-        self._own_pid = pid
+    def ignore(self, purpose: str, pid: int) -> None:
+        """Drop what this server process sends: it works for this process, whose subscribers are told directly.
+
+        Args:
+            purpose: What the connection is for; only the latest one of a purpose counts.
+            pid: The server process.
+        """
+        self._own_pids[purpose] = pid
 
     def dispatch(self, payload: str) -> None:
         """Tell the subscribers of one payload."""
@@ -122,7 +127,7 @@ class NotifyListener:
             )
 
     def _on_notification(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
-        if pid != self._own_pid:
+        if pid not in self._own_pids.values():
             self.dispatch(str(payload))
 
     def _tell_all(self) -> None:

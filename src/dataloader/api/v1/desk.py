@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
 from dataloader.api.database import Database
 from dataloader.context import AppContext
-from dataloader.domain.jobs import Enqueued, NewJob
-from dataloader.exceptions import DatabaseAwayError, DataloaderError
+from dataloader.domain.jobs import Enqueued, JobStatus, NewJob, new_job_id
+from dataloader.exceptions import DataloaderError
 from dataloader.storage.db import PinnedConnection
 
 LANES = 1
@@ -35,21 +35,17 @@ class _Request:
     actor: str
     answer: asyncio.Future[Enqueued | None]
 
-    def tell(self, answer: Enqueued | DataloaderError | None) -> None:
-        if self.answer.done():
-            return
-        if isinstance(answer, DataloaderError):
-            self.answer.set_exception(answer)
-        else:
+    def tell(self, answer: Enqueued | None) -> None:
+        if not self.answer.done():
             self.answer.set_result(answer)
 
 
 class TriggerDesk:
     """Takes triggers; while it does not run, each is written alone.
 
-    A batch that the server answers with an error has changed nothing, so that its jobs may be tried one by one: a bad
-    value, or a key that another transaction holds, is the trouble of one job and not of all. When there is no answer,
-    nobody knows.
+    A batch that fails is tried again, one by one: a bad value, or a key that another transaction holds, is the trouble
+    of one job and not of all. Each job has its id from here, so that one whose commit was not confirmed is not written
+    twice.
 
     Args:
         ctx: The process.
@@ -74,11 +70,16 @@ class TriggerDesk:
             UnavailableError: Another transaction holds a key of this job for too long.
             DatabaseAwayError: The database did not answer in time; whether the job was written is not known.
         """
+        job_id = new_job_id()
+        job = replace(job, job_id=job_id)
         answer = await self._join(job, actor) if self._running and not self._is_suspect(job) else None
-        if answer is None:
-            async with self._database.driver() as connection:
-                [answer] = await self._ctx.intake.enqueue(connection, [job], actor=actor)
-        return answer
+        if answer is not None:
+            return answer
+        try:
+            return await self._write_alone(job, actor)
+        except asyncpg.UniqueViolationError:
+            # An earlier try has written it, and its answer did not arrive.
+            return Enqueued(job_id, JobStatus.QUEUED, created=True)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write what comes until told to stop, then what is left."""
@@ -92,7 +93,12 @@ class TriggerDesk:
                 self._wake.set()
         finally:
             self._running = False
-            self._tell(self._pending, None)
+            self._send_alone(self._pending)
+
+    async def _write_alone(self, job: NewJob, actor: str) -> Enqueued:
+        async with self._database.driver() as connection:
+            [answer] = await self._ctx.intake.enqueue(connection, [job], actor=actor)
+        return answer
 
     async def _join(self, job: NewJob, actor: str) -> Enqueued | None:
         request = _Request(job, actor, asyncio.get_running_loop().create_future())
@@ -123,25 +129,24 @@ class TriggerDesk:
         return batch
 
     async def _write(self, pinned: PinnedConnection, batch: Sequence[_Request]) -> None:
-        jobs, sent = [request.job for request in batch], False
+        jobs = [request.job for request in batch]
+        alone = len(batch) == 1 and not self._pending and not jobs[0].lock_key and not jobs[0].partition_key
         try:
-            async with pinned.use() as connection:
-                sent = True
-                async with asyncio.timeout(WAIT_S):
-                    answers = await self._ctx.intake.enqueue(
-                        connection, jobs, actor=batch[0].actor, lock_timeout_s=STALL_S
-                    )
-        except (DataloaderError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            async with pinned.use() as connection, asyncio.timeout(WAIT_S):
+                self._ctx.listener.ignore(self.name, connection.get_server_pid())
+                answers = await self._ctx.intake.enqueue(
+                    connection, jobs, actor=batch[0].actor, notify=alone, lock_timeout_s=STALL_S
+                )
+        except (DataloaderError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._suspect(batch)
-            unknown = sent and isinstance(error, DatabaseAwayError)
-            self._tell(batch, DatabaseAwayError(f"The commit was not confirmed: {error}") if unknown else None)
+            self._send_alone(batch)
             return
         for request, answer in zip(batch, answers, strict=True):
-            request.tell(answer)
+            request.tell(replace(answer, announced=alone))
 
-    def _tell(self, batch: Sequence[_Request], answer: DataloaderError | None) -> None:
+    def _send_alone(self, batch: Sequence[_Request]) -> None:
         for request in batch:
-            request.tell(answer)
+            request.tell(None)
 
     def _suspect(self, batch: Sequence[_Request]) -> None:
         now_s = time.monotonic()

@@ -268,7 +268,8 @@ class JobService:
         unkeyed = [job for job in created if job.lock_key is None and job.partition_key is None]
         queues = {job.queue for job in unkeyed if job.available_at is None}
         if created:
-            await self._wakeups.send(queues=queues, keys=keys)
+            announced = all(answer.announced for answer in answers)
+            await self._wakeups.send(queues=queues, keys=keys, announced=announced)
 
 
 def _indexed(index: int, error: InvalidError) -> list[dict[str, object]]:

@@ -17,6 +17,7 @@ from dataloader.storage.repositories.promotion import PromotionRepository
 PROMOTE_BUDGET_S = 3.3
 """What is not promoted within this time, a little more than the statement's lock timeout, is left to the sweep."""
 
+TURNS = 2
 _LEFT_TO_THE_SWEEP = (DataloaderError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
@@ -34,7 +35,14 @@ class WakeUps:
         self._database = database
         self._promotion = PromotionRepository(ctx.settings.pg_schema)
 
-    async def send(self, *, queues: Iterable[str] = (), keys: Keys = Keys(), also: Iterable[str] = ()) -> None:  # noqa: B008 - frozen
+    async def send(
+        self,
+        *,
+        queues: Iterable[str] = (),
+        keys: Keys = Keys(),  # noqa: B008 - frozen
+        also: Iterable[str] = (),
+        announced: bool = False,
+    ) -> None:
         """Promote keys, then announce every queue that may have got a job; no error of the database leaves this.
 
         What this speaks of is committed: its caller must be told so, and the sweep does what is not done here.
@@ -43,11 +51,13 @@ class WakeUps:
             queues: Queues with jobs that were ready at once.
             keys: Keys whose turn may have changed.
             also: Further payloads.
+            announced: Whether the other processes have been told of the queues by the commit itself.
         """
         names = set(queues) | await self._promote(keys)
-        self._notifier.announce([*(f"queue:{name}" for name in sorted(names)), *also])
-        # Whoever was woken here goes first: its statement is on the way while the answer is put together.
-        await asyncio.sleep(0)
+        self._notifier.announce([*(f"queue:{name}" for name in sorted(names)), *also], here_only=announced and not keys)
+        # Whoever was woken here goes first: it writes its statement in one turn of the loop, at whose end it is sent.
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     async def _promote(self, keys: Keys) -> set[str]:
         if not keys:

@@ -59,6 +59,7 @@ class IntakeRepository:
 
         Raises:
             InvalidError: A value breaks a rule of the table.
+            asyncpg.UniqueViolationError: There is a job with the id that was given.
             UnavailableError: Another transaction holds a key of this batch for too long, or the server is out of memory
                 or locks; try again.
         """
@@ -92,6 +93,7 @@ def dump_jobs(jobs: Sequence[NewJob]) -> str:
 
 def _as_json(job: NewJob) -> dict[str, object]:
     fields: dict[str, object | None] = {
+        "job_id": None if job.job_id is None else str(job.job_id),
         "queue": job.queue,
         "task": job.task,
         "args": dict(job.args),
