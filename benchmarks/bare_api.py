@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 from fastapi import APIRouter, FastAPI
@@ -33,5 +34,5 @@ def create_bare_app(*arguments: Any, **options: Any) -> FastAPI:
 
 
 if __name__ == "__main__":
-    process.create_app = create_bare_app  # type: ignore[attr-defined]
-    main()
+    with patch.object(process, "create_app", create_bare_app):
+        main()

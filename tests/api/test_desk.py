@@ -14,12 +14,15 @@ from dataloader.api.v1.desk import TriggerDesk
 from dataloader.domain.jobs import Enqueued, NewJob
 from dataloader.exceptions import InvalidError
 from dataloader.storage.db import Connection as Pg
+from dataloader.storage.notify_listener import ANYTHING
 from tests.api.scene import Scene
 
 LANES = (
     "select pg_terminate_backend(pid) from pg_stat_activity"
     " where datname = current_database() and application_name = 'dataloader triggers'"
 )
+
+BACKENDS = "select pid, replace(application_name, 'dataloader ', '') as name from pg_stat_activity"
 
 
 @pytest.fixture
@@ -141,6 +144,46 @@ async def test_what_the_server_refuses_at_its_commit_is_tried_again(desk: Trigge
         await pg.execute("drop function refuse cascade; drop sequence tries")
 
     assert [row["job_id"] for row in await pg.fetch("select job_id from dl_jobs")] == [answer.job_id]
+
+
+async def test_a_refusal_by_a_key_of_somebody_elses_is_no_sign_of_an_earlier_try(desk: TriggerDesk, pg: Pg) -> None:
+    await pg.execute("create unique index theirs on dl_jobs (created_by)")
+    try:
+        assert (await desk.enqueue(NewJob("q", "t"), actor="a")).created
+        with pytest.raises(asyncpg.UniqueViolationError, match="theirs"):
+            await desk.enqueue(NewJob("q", "t"), actor="a")
+    finally:
+        await pg.execute("drop index theirs")
+
+    assert await pg.fetchval("select count(*) from dl_jobs") == 1
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        (1, [("triggers", "queue:q"), ("notifier", "queue:z")]),
+        (3, [("notifier", "queue:q"), ("notifier", "queue:z")]),
+    ],
+)
+async def test_others_hear_of_a_lone_trigger_from_its_commit_and_of_several_from_the_notifier(
+    scene: Scene, desk: TriggerDesk, pg: Pg, jobs: int, said: list[tuple[str, str]]
+) -> None:
+    heard: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
+    await pg.add_listener("dl_public", lambda _, pid, __, payload: heard.put_nowait((pid, str(payload))))
+    here: asyncio.Queue[str] = asyncio.Queue()
+    scene.ctx.listener.subscribe("queue", here.put_nowait)
+    if not scene.ctx.listener.connected:
+        assert await here.get() == ANYTHING
+
+    await asyncio.gather(*(scene.trigger() for _ in range(jobs)))
+    scene.ctx.notifier.announce(["queue:z"])
+    told = [await asyncio.wait_for(heard.get(), 5) for _ in said]
+    await pg.execute("select pg_notify('dl_public', 'queue:end')")
+    told_here = [await asyncio.wait_for(here.get(), 5) for _ in range(jobs + 2)]
+
+    names = {row["pid"]: row["name"] for row in await pg.fetch(BACKENDS)}
+    assert [(names[pid], payload) for pid, payload in told] == said
+    assert told_here == ["q"] * jobs + ["z", "end"]
 
 
 async def test_a_batch_waits_for_a_held_key_only_briefly_and_only_that_job_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -87,6 +88,52 @@ async def test_a_value_that_a_worker_could_not_read_is_refused(pg: Connection, a
 async def test_what_is_no_list_of_requests_is_refused(pg: Connection, batch: str) -> None:
     with pytest.raises(asyncpg.InvalidParameterValueError):
         await pg.fetch("select * from dl_enqueue_many($1)", batch)
+
+
+async def test_jobs_get_the_ids_they_are_given_in_the_order_of_the_batch(pg: Connection) -> None:
+    batch = (
+        '[{"job_id": "%s", "queue": "q", "task": "b"}, {"queue": "q", "task": "c"},'
+        ' {"job_id": "%s", "queue": "q", "task": "a"}]'
+    )
+    given = (UUID(int=2), UUID(int=1))
+
+    rows = await pg.fetch("select job_id, created, ready from dl_enqueue_many($1)", batch % given)
+
+    assert (rows[0]["job_id"], rows[2]["job_id"]) == given
+    assert all(row["created"] and row["ready"] for row in rows)
+    tasks = {row["job_id"]: row["task"] for row in await pg.fetch("select job_id, task from dl_jobs")}
+    assert [tasks[row["job_id"]] for row in rows] == ["b", "c", "a"]
+
+
+async def test_an_id_that_exists_is_refused_and_nothing_of_the_batch_is_written(pg: Connection) -> None:
+    batch = (
+        '[{"queue": "q", "task": "t"}, {"job_id": "00000000-0000-7000-8000-000000000001", "queue": "q", "task": "t"}]'
+    )
+    await pg.fetch("select * from dl_enqueue_many($1)", batch)
+
+    with pytest.raises(asyncpg.UniqueViolationError, match="dl_jobs_pk"):
+        await pg.fetch("select * from dl_enqueue_many($1)", batch)
+
+    assert await pg.fetchval("select count(*) from dl_jobs") == 2
+
+
+async def test_the_id_is_no_part_of_what_a_request_asks_for(pg: Connection) -> None:
+    item = '[{"job_id": "%s", "queue": "q", "task": "t", "idempotency_key": "k"}]'
+
+    rows = [await pg.fetchrow("select * from dl_enqueue_many($1)", item % UUID(int=n)) for n in (1, 2)]
+
+    assert [(row["job_id"], row["created"], row["conflict"]) for row in rows if row] == [
+        (UUID(int=1), True, False),
+        (UUID(int=1), False, False),
+    ]
+
+
+async def test_the_callers_lock_timeout_is_his_own_again_afterwards(pg: Connection) -> None:
+    async with pg.transaction():
+        await pg.execute("set local lock_timeout = '7s'")
+        await pg.fetch('select * from dl_enqueue_many(\'[{"queue": "q", "task": "t"}]\')')
+
+        assert await pg.fetchval("show lock_timeout") == "7s"
 
 
 async def heard(pg: Connection, listener: Connection, sql: str) -> list[str]:

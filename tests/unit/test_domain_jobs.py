@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from uuid import RFC_4122
+
 import pytest
 
-from dataloader.domain.jobs import FINISHED, RETRYABLE, TRANSITIONS, JobStatus, Keys, can_move
+from dataloader.domain.jobs import FINISHED, RETRYABLE, TRANSITIONS, JobStatus, Keys, can_move, new_job_id
 
 S = JobStatus
 
@@ -50,3 +53,13 @@ def test_keys_add_up_and_none_are_false() -> None:
     assert both
     assert Keys.of(None, "p")
     assert not Keys()
+
+
+def test_an_id_made_here_is_a_version_7_uuid_that_begins_with_the_time() -> None:
+    before_ms = time.time_ns() // 1_000_000
+    ids = [new_job_id() for _ in range(1_000)]
+    after_ms = time.time_ns() // 1_000_000
+
+    assert all((one.version, one.variant) == (7, RFC_4122) for one in ids)
+    assert all(before_ms <= one.int >> 80 <= after_ms for one in ids)
+    assert len(set(ids)) == len(ids)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import asyncpg
 
-from dataloader.api.database import Database
+from dataloader.api.database import BUDGET_S, Database
 from dataloader.context import AppContext
 from dataloader.domain.jobs import Enqueued, JobStatus, NewJob, new_job_id
 from dataloader.exceptions import DataloaderError
 from dataloader.storage.db import PinnedConnection
 
-LANES = 1
+PRIMARY_KEY = "dl_jobs_pk"
 BATCH_LIMIT = 100
 STALL_S = 0.5
 """Longest wait of a joined statement for a key of one of its jobs that somebody's open transaction holds."""
@@ -70,14 +70,16 @@ class TriggerDesk:
             UnavailableError: Another transaction holds a key of this job for too long.
             DatabaseAwayError: The database did not answer in time; whether the job was written is not known.
         """
-        job_id = new_job_id()
+        began_s, job_id = time.monotonic(), new_job_id()
         job = replace(job, job_id=job_id)
         answer = await self._join(job, actor) if self._running and not self._is_suspect(job) else None
         if answer is not None:
             return answer
         try:
-            return await self._write_alone(job, actor)
-        except asyncpg.UniqueViolationError:
+            return await self._write_alone(job, actor, budget_s=BUDGET_S - (time.monotonic() - began_s))
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != PRIMARY_KEY:
+                raise
             # An earlier try has written it, and its answer did not arrive.
             return Enqueued(job_id, JobStatus.QUEUED, created=True)
 
@@ -86,8 +88,7 @@ class TriggerDesk:
         self._running = True
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(LANES):
-                    group.create_task(self._serve())
+                group.create_task(self._serve())
                 await stop.wait()
                 self._running = False
                 self._wake.set()
@@ -95,8 +96,8 @@ class TriggerDesk:
             self._running = False
             self._send_alone(self._pending)
 
-    async def _write_alone(self, job: NewJob, actor: str) -> Enqueued:
-        async with self._database.driver() as connection:
+    async def _write_alone(self, job: NewJob, actor: str, *, budget_s: float) -> Enqueued:
+        async with self._database.driver(budget_s) as connection:
             [answer] = await self._ctx.intake.enqueue(connection, [job], actor=actor)
         return answer
 
