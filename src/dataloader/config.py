@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     dl_pg_bindir: Annotated[Path | None, Blankable] = None
     dl_allow_anonymous: bool = False
     dl_metrics_port: Annotated[Annotated[int, Field(ge=1, le=65_535)] | None, Blankable] = None
+    dl_source_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_names)] = ()
+    dl_source_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
+    dl_unpack_max_ratio: Annotated[float, Field(ge=1)] = 300
+    dl_unpack_max_bytes: Annotated[int, Field(ge=1)] = 1 << 40
     dl_cbr_base_url: str = "https://www.cbr.ru"
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

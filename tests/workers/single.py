@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 
 from dataloader.config import Settings
+from dataloader.connectors.files import open_files
 from dataloader.connectors.http import HttpClient
 from dataloader.domain.jobs import NewJob
 from dataloader.domain.outcomes import SettleKind, Settlement
@@ -59,6 +60,6 @@ async def resources(settings: Settings) -> AsyncIterator[Resources]:
     async with HttpClient() as http:
         try:
             presence = PresenceRepository(settings.pg_schema)
-            yield Resources(settings, pool, http, queue_of(settings), Metrics(), presence)
+            yield Resources(settings, pool, http, open_files(settings), queue_of(settings), Metrics(), presence)
         finally:
             pool.terminate()

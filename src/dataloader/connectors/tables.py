@@ -129,7 +129,7 @@ def create_table_sql(table: TableName, columns: Mapping[str, str], *, primary_ke
     Raises:
         InvalidError: A name or type is not one, or the key names no column.
     """
-    parts = [f"{quote_ident(name)} {_check_type(kind)}" for name, kind in columns.items()]
+    parts = [f"{quote_ident(name)} {check_type(kind)}" for name, kind in columns.items()]
     if not parts or not set(primary_key) <= set(columns):
         raise InvalidError(f"{table} needs columns, and its primary key must be among them")
     if primary_key:
@@ -137,7 +137,12 @@ def create_table_sql(table: TableName, columns: Mapping[str, str], *, primary_ke
     return f"create table if not exists {table.sql} ({', '.join(parts)})"
 
 
-def _check_type(kind: str) -> str:
+def check_type(kind: str) -> str:
+    """Return the name of a column type if it is written like one.
+
+    Raises:
+        InvalidError: It is not.
+    """
     if not _TYPE.fullmatch(kind):
         raise InvalidError(f"{kind[:80]!r} is not the name of a column type")
     return kind

@@ -7,14 +7,17 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 
 from dataloader.config import Settings
 from dataloader.connectors import tables
+from dataloader.connectors.files import FileAccess
 from dataloader.connectors.http import HttpClient
 from dataloader.connectors.identifiers import TableName, parse_target
 from dataloader.connectors.rows import NamedRow, Row
+from dataloader.domain.jobs import JobStatus
 from dataloader.domain.json_values import dump_storable
 from dataloader.exceptions import DatabaseAwayError, InvalidError, LeaseLostError
 from dataloader.storage.db import Connection, translated
@@ -35,6 +38,7 @@ class Resources:
     settings: Settings
     pool: asyncpg.Pool[asyncpg.Record]
     http: HttpClient
+    files: FileAccess
     queue: QueueRepository
     metrics: Metrics
     presence: PresenceRepository
@@ -105,6 +109,11 @@ class ChunkTransaction:
         await self._resources.presence.save_state(
             self.connection, self._run.job.task, key, value, job_id=self._run.lease.job_id
         )
+
+    async def has_ended(self, job_id: UUID) -> bool:
+        """Return whether another job has ended, or is no longer known."""
+        fates = await self._resources.queue.fates(self.connection, [job_id])
+        return job_id not in fates or JobStatus(fates[job_id][1]) not in {JobStatus.QUEUED, JobStatus.RUNNING}
 
     def checkpoint(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from dataloader.config import Settings
+from dataloader.connectors.files import FileAccess
 from dataloader.connectors.http import HttpClient
 from dataloader.logger import Logger
 from dataloader.storage.db import translated
@@ -106,6 +107,11 @@ class JobContext:
     def http(self) -> HttpClient:
         """The process's HTTP session, with retries, limits per host and time limits."""
         return self._resources.http
+
+    @property
+    def files(self) -> FileAccess:
+        """The process's access to files, local ones and those behind http, as far as its settings allow."""
+        return self._resources.files
 
     @property
     def cancel_requested(self) -> bool:

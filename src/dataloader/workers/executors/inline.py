@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
+from dataloader.connectors.files import open_files
 from dataloader.connectors.http import HttpClient
 from dataloader.context import AppContext
 from dataloader.domain.outcomes import HandedOver, Outcome
@@ -116,9 +117,13 @@ class InlineExecutor:
             pool = await self._open_pool()
             stack.callback(pool.terminate)
             http = await stack.enter_async_context(HttpClient())
+            files = open_files(self._ctx.settings)
+            stack.push_async_callback(files.close)
             schema, lease_s = self._ctx.settings.pg_schema, self._ctx.settings.dl_default_lease_ttl_sec
             queue = QueueRepository(schema, lease_s=lease_s)
-            resources = Resources(self._ctx.settings, pool, http, queue, self._ctx.metrics, PresenceRepository(schema))
+            resources = Resources(
+                self._ctx.settings, pool, http, files, queue, self._ctx.metrics, PresenceRepository(schema)
+            )
             self._runner = Runner(resources, self._ctx.loggers)
             # Every generator of a run is closed by the runner: the loop need not keep a list of them for its end.
             sys.set_asyncgen_hooks(firstiter=None)

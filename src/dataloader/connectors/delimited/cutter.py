@@ -1,0 +1,210 @@
+"""Cuts a stream of CSV where records end, and gives it the line ends that the server reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from dataloader.connectors.delimited.dialect import Dialect
+from dataloader.exceptions import PermanentError
+
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+"""Longest record: a quote that is never closed must not swallow the rest of a file."""
+
+_STEP_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stream has been read to.
+
+    Attributes:
+        offset: Bytes before.
+        line: Line that begins there, from 1.
+    """
+
+    offset: int = 0
+    line: int = 1
+
+
+class RecordReader:
+    """Reads a stream in pieces that end where a record does.
+
+    Args:
+        blocks: The stream from `start` on.
+        dialect: How records are written.
+        start: Where the stream begins in its file.
+        name: The file, for messages.
+        max_record_bytes: Longest record.
+    """
+
+    def __init__(
+        self,
+        blocks: AsyncGenerator[bytes, None],
+        dialect: Dialect,
+        *,
+        start: Place,
+        name: str,
+        max_record_bytes: int = MAX_RECORD_BYTES,
+    ) -> None:
+        self._blocks = blocks
+        self._newline = dialect.newline.encode()
+        self._normal = _Newlines(dialect)
+        self._quotes = _quotes(dialect)
+        self._name = name
+        self._max_record_bytes = max_record_bytes
+        self._rest = b""
+        self.place = start
+        self.at_end = False
+
+    async def piece(self, limit_bytes: int) -> AsyncGenerator[bytes, None]:
+        """Yield blocks up to the first record end behind `limit_bytes`, or the end of the stream.
+
+        Afterwards `place` says where the next piece begins, and `at_end` whether there is one.
+
+        Raises:
+            PermanentError: A record is longer than allowed.
+        """
+        self._quotes.reset()
+        self._normal.reset()
+        read = unfinished = 0
+        while block := await self._next(max(limit_bytes - read, min(read, _STEP_BYTES))):
+            end = self._end_of_records(block)
+            unfinished = unfinished + len(block) if end is None else len(block) - end
+            read += len(block)
+            if end is not None and read >= limit_bytes:
+                self._rest = block[end:] + self._rest
+                self._pass(block[:end])
+                yield self._normal.feed(block[:end])
+                break
+            if unfinished > self._max_record_bytes:
+                raise PermanentError(
+                    f"{self._name}, line {self.place.line}: a record is longer than {self._max_record_bytes} bytes; "
+                    "is a quote not closed?"
+                )
+            self._pass(block)
+            yield self._normal.feed(block)
+        if tail := self._normal.finish():
+            yield tail
+
+    async def _next(self, wanted: int) -> bytes:
+        """Return what comes next, no more than wanted; nothing at the end."""
+        while not self._rest:
+            try:
+                self._rest = await anext(self._blocks)
+            except StopAsyncIteration:
+                self.at_end = True
+                return b""
+        block, self._rest = self._rest[:wanted], self._rest[wanted:]
+        return block
+
+    def _pass(self, block: bytes) -> None:
+        self.place = Place(self.place.offset + len(block), self.place.line + block.count(self._newline))
+
+    def _end_of_records(self, block: bytes) -> int | None:
+        """Return the position behind the last record that ends in a block, None if none does."""
+        inside = self._quotes.feed(block)
+        end = len(block)
+        while (newline := block.rfind(self._newline, 0, end)) >= 0:
+            inside ^= self._quotes.between(block, newline + 1, end)
+            if not inside:
+                return newline + 1
+            end = newline
+        return None
+
+
+class _Doubled:
+    """Quotes that are escaped by doubling: an odd number of them means inside."""
+
+    def __init__(self, quote: bytes) -> None:
+        self._quote = quote
+        self._inside = False
+
+    def reset(self) -> None:
+        self._inside = False
+
+    def feed(self, block: bytes) -> bool:
+        """Return whether the end of a block lies inside of quotes."""
+        self._inside ^= bool(block.count(self._quote) & 1)
+        return self._inside
+
+    def between(self, block: bytes, start: int, end: int) -> bool:
+        """Return whether the two places differ in being inside."""
+        return bool(block.count(self._quote, start, end) & 1)
+
+
+class _Escaped:
+    """Quotes that are escaped by another character, which has its meaning inside of quotes only."""
+
+    def __init__(self, quote: bytes, escape: bytes) -> None:
+        self._quote = quote
+        self._signs = re.compile(b"|".join((re.escape(quote), re.escape(escape))))
+        self._inside = self._pending = False
+        self._toggles: list[int] = []
+
+    def reset(self) -> None:
+        self._inside = self._pending = False
+
+    def feed(self, block: bytes) -> bool:
+        """Return whether the end of a block lies inside of quotes."""
+        self._toggles = []
+        skip = 0 if self._pending else -1
+        for match in self._signs.finditer(block):
+            place = match.start()
+            if place == skip:
+                continue
+            if match[0] == self._quote:
+                self._toggles.append(place)
+                self._inside = not self._inside
+            elif self._inside:
+                skip = place + 1
+        self._pending = skip == len(block)
+        return self._inside
+
+    def between(self, block: bytes, start: int, end: int) -> bool:
+        """Return whether the two places differ in being inside."""
+        del block
+        return bool(sum(start <= place < end for place in self._toggles) & 1)
+
+
+def _quotes(dialect: Dialect) -> _Doubled | _Escaped:
+    quote, escape = dialect.quote.encode(), dialect.escape.encode()
+    return _Doubled(quote) if quote == escape else _Escaped(quote, escape)
+
+
+class _Newlines:
+    """Turns the line ends outside of quotes into line feeds, and drops blank lines at the end.
+
+    The server takes one kind of line ends per COPY, and a blank line for a row.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._old = b"\r\n" if dialect.newline == "\n" else b"\r"
+        self._quote = dialect.quote.encode()
+        self._splittable = dialect.quote == dialect.escape
+        self._inside = False
+        self._held = b""
+
+    def reset(self) -> None:
+        self._inside, self._held = False, b""
+
+    def feed(self, block: bytes) -> bytes:
+        """Return a block with its line ends; those at its end wait for what follows."""
+        whole = self._held + block
+        kept = whole.rstrip(b"\r\n")
+        block, self._held = whole[: len(kept)], whole[len(kept) :]
+        if not kept:
+            return b""
+        if not self._splittable or self._old not in block:
+            self._inside ^= bool(block.count(self._quote) & 1)
+            return block
+        parts = block.split(self._quote)
+        for place in range(int(self._inside), len(parts), 2):
+            parts[place] = parts[place].replace(self._old, b"\n")
+        self._inside ^= not len(parts) & 1
+        return self._quote.join(parts)
+
+    def finish(self) -> bytes:
+        """Return the last line end, if there was one."""
+        return b"\n" if self._held else b""

@@ -1,0 +1,149 @@
+"""ZIP archives: their members as files."""
+
+from __future__ import annotations
+
+import asyncio
+import lzma
+import zipfile
+import zlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from dataloader.connectors.files.source import BLOCK_BYTES, FileChangedError, FileVersion, SourceFile
+from dataloader.connectors.files.unpack import Swell, UnpackLimits
+from dataloader.exceptions import PermanentError
+
+MAX_MEMBERS = 10_000
+
+_ENCRYPTED = 0x1
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True)
+class ZipMember:
+    """One file of an archive that lies on this machine.
+
+    Attributes:
+        archive: The archive as people know it.
+        path: Where its bytes lie.
+        member: The file's name inside.
+    """
+
+    archive: SourceFile
+    path: Path
+    member: str
+    limits: UnpackLimits = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Archive and member."""
+        return f"{self.archive.name}!{self.member}"
+
+    async def look(self) -> FileVersion:
+        """Return the archive's version; the member's size is what its header claims, which nobody may rely on."""
+        return FileVersion(None, (await self.archive.look()).token)
+
+    async def blocks(self, offset: int, *, version: FileVersion) -> AsyncGenerator[bytes, None]:
+        """Yield the unpacked bytes from `offset` on."""
+        archive, stream = await asyncio.to_thread(self._open)
+        swell = Swell(self.name, self.limits)
+        swell.add(taken=archive.getinfo(self.member).compress_size, given=0)
+        try:
+            skip = offset
+            while block := await asyncio.to_thread(self._read, stream):
+                swell.add(taken=0, given=len(block))
+                if skip < len(block):
+                    yield block[skip:]
+                skip = max(0, skip - len(block))
+            if (await self.look()).token != version.token:
+                raise FileChangedError(self.name)
+        finally:
+            stream.close()
+            archive.close()
+
+    def _open(self) -> tuple[zipfile.ZipFile, zipfile.ZipExtFile]:
+        try:
+            archive = zipfile.ZipFile(self.path)
+            stream = archive.open(self.member)
+        except KeyError:
+            raise FileChangedError(self.name) from None
+        except _DAMAGED as error:
+            raise PermanentError(f"{self.name} cannot be unpacked: {error}") from None
+        assert isinstance(stream, zipfile.ZipExtFile)  # noqa: S101 - what `open` gives for reading
+        return archive, stream
+
+    def _read(self, stream: zipfile.ZipExtFile) -> bytes:
+        try:
+            return stream.read(BLOCK_BYTES)
+        except _DAMAGED as error:
+            raise PermanentError(f"{self.name} is damaged: {error}") from None
+
+
+async def open_archive(file: SourceFile, path: Path, *, pattern: str | None, limits: UnpackLimits) -> list[ZipMember]:
+    """Return the members to load, in the archive's order.
+
+    Args:
+        file: The archive.
+        path: Where its bytes lie.
+        pattern: Name of the wanted member, or a pattern for several; None if there is only one.
+        limits: How far a member may swell.
+
+    Raises:
+        PermanentError: It is damaged, encrypted, or it is not clear what is wanted.
+    """
+    names = await asyncio.to_thread(_names, file.name, path)
+    wanted = [name for name in names if pattern is None or fnmatchcase(name, pattern)]
+    if not wanted:
+        raise PermanentError(f"{file.name} holds no file named {pattern!r}; it holds {_listed(names)}")
+    if pattern is None and len(wanted) > 1:
+        raise PermanentError(
+            f"{file.name} holds {len(names)} files; name one or a pattern in `member`: {_listed(names)}"
+        )
+    return [ZipMember(file, path, name, limits) for name in wanted]
+
+
+def _names(name: str, path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if _is_data(info)]
+    except _DAMAGED as error:
+        raise PermanentError(f"{name} is a damaged archive: {error}") from None
+    if len(members) > MAX_MEMBERS:
+        raise PermanentError(f"{name} holds {len(members)} files; at most {MAX_MEMBERS} are read")
+    if not members:
+        raise PermanentError(f"{name} is an archive without files")
+    if any(info.filename == "[Content_Types].xml" for info in members):
+        raise PermanentError(f"{name} is an office document, not data; save it as CSV")
+    if any(info.flag_bits & _ENCRYPTED for info in members):
+        raise PermanentError(f"{name} is encrypted")
+    return [info.filename for info in members]
+
+
+def _is_data(info: zipfile.ZipInfo) -> bool:
+    hidden = info.filename.startswith("__MACOSX/") or info.filename.rpartition("/")[2].startswith(".")
+    return not info.is_dir() and not hidden
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:10])
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
+
+
+async def spool(file: SourceFile, version: FileVersion, path: Path, *, max_bytes: int) -> None:
+    """Write a file's bytes to a path of this machine, for what must be read from its end.
+
+    Raises:
+        PermanentError: It is larger than allowed.
+    """
+    size = 0
+    target = await asyncio.to_thread(path.open, "wb")
+    try:
+        async for block in file.blocks(0, version=version):
+            size += len(block)
+            if size > max_bytes:
+                raise PermanentError(f"{file.name} is larger than {max_bytes} bytes")
+            await asyncio.to_thread(target.write, block)
+    finally:
+        target.close()

@@ -1,0 +1,95 @@
+"""Where loads may read: directories of this machine, and hosts."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from yarl import URL
+
+from dataloader.connectors.urls import show_url
+from dataloader.exceptions import PermanentError
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the arguments of a job may point at; a trigger comes from outside, the settings from the operator.
+
+    Attributes:
+        roots: Directories whose files may be read, links resolved; none means no local file.
+        hosts: Names, or patterns like `*.example.com`; none means every host with a public address. A host that is
+            listed may have any address.
+    """
+
+    roots: tuple[Path, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, roots: Sequence[Path], hosts: Sequence[str]) -> Reach:
+        """Build it from settings; links in the roots are resolved once."""
+        return cls(tuple(root.expanduser().resolve() for root in roots), tuple(host.lower() for host in hosts))
+
+    def check_path(self, path: Path) -> Path:
+        """Return the path with links resolved.
+
+        Raises:
+            PermanentError: It lies outside the roots.
+        """
+        try:
+            resolved = path.resolve()
+        except (OSError, RuntimeError, ValueError):
+            raise PermanentError(f"{str(path)[:200]!r} is not a path that can be read") from None
+        if not self.roots:
+            raise PermanentError(
+                "local files are not open to loads here; name their directories in DL_SOURCE_ROOTS to allow them"
+            )
+        if not any(resolved.is_relative_to(root) for root in self.roots):
+            raise PermanentError(f"{path} lies outside the directories named in DL_SOURCE_ROOTS")
+        return resolved
+
+    def check_url(self, url: URL) -> None:
+        """Accept an address whose host may be asked; what its name resolves to is checked when connecting.
+
+        Raises:
+            PermanentError: It is no http or https address, or its host is not allowed.
+        """
+        host = (url.host or "").lower()
+        if url.scheme not in {"http", "https"} or not host:
+            raise PermanentError("only absolute http and https addresses can be fetched")
+        if self.hosts and not self._is_listed(host):
+            raise PermanentError(f"{show_url(url)}: the host {host} is not among those named in DL_SOURCE_HOSTS")
+        if (address := _as_address(host)) is not None and not self.allows(host, address):
+            raise PermanentError(private_message(host))
+
+    def allows(self, host: str, address: str) -> bool:
+        """Return whether a connection to the address that a host's name resolved to may be opened."""
+        return self._is_listed(host.lower()) or is_public(address)
+
+    def _is_listed(self, host: str) -> bool:
+        return any(fnmatchcase(host, pattern) for pattern in self.hosts)
+
+
+def private_message(host: str) -> str:
+    """Say why a host is refused, and what an operator can do."""
+    return f"{host} has no public address; name it in DL_SOURCE_HOSTS to allow it"
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is one of the open internet: not private, link-local, loopback or the like."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
+        if inner is not None:
+            return is_public(str(inner))
+    return parsed.is_global and not parsed.is_multicast
+
+
+def _as_address(host: str) -> str | None:
+    """Return the address a host is written as, None for a name: those are checked once they are resolved."""
+    try:
+        return str(ipaddress.ip_address(host.strip("[]").partition("%")[0]))
+    except ValueError:
+        return None

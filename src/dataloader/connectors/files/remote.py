@@ -1,0 +1,227 @@
+"""Files behind http and https, read in ranges that all belong to one version."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from importlib.metadata import version as version_of
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from dataloader.connectors.files.reach import Reach, private_message
+from dataloader.connectors.files.source import BLOCK_BYTES, FileChangedError, FileVersion
+from dataloader.connectors.retry import Backoff, TransientSourceError, is_transient, parse_retry_after
+from dataloader.connectors.urls import show_url
+from dataloader.exceptions import PermanentError, SourceError
+
+CONNECT_TIMEOUT_S = 20.0
+READ_TIMEOUT_S = 30.0
+MAX_REDIRECTS = 5
+ATTEMPTS = 5
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class RefusedAddressError(OSError):
+    """A name resolved to addresses that may not be connected to, and to no other."""
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves names, and keeps what a load may connect to: the check and the connection share one answer."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the allowed addresses of a name.
+
+        Raises:
+            RefusedAddressError: There are none.
+        """
+        found = await self._resolver.resolve(host, port, family)
+        allowed = [one for one in found if self._reach.allows(host, one["host"])]
+        if found and not allowed:
+            raise RefusedAddressError(private_message(host))
+        return allowed
+
+    async def close(self) -> None:
+        """Close the resolver."""
+        await self._resolver.close()
+
+
+class RemoteSession:
+    """The HTTP session that files are read through; bound to the event loop it is first used on.
+
+    Args:
+        reach: Where loads may read.
+        backoff: Waits between tries.
+    """
+
+    def __init__(self, reach: Reach, *, backoff: Backoff | None = None) -> None:
+        self.reach = reach
+        self.backoff = backoff or Backoff()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the session; a second call does nothing."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    @asynccontextmanager
+    async def get(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open an answer, following redirects as far as each of them may be asked.
+
+        Raises:
+            PermanentError: An address on the way is refused.
+        """
+        for _ in range(MAX_REDIRECTS + 1):
+            self.reach.check_url(url)
+            async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
+                if response.status not in _REDIRECTS:
+                    yield response
+                    return
+                url = response.url.join(URL(response.headers.get("Location", "")))
+        raise SourceError(f"GET {show_url(url)} was redirected more than {MAX_REDIRECTS} times")
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(resolver=GuardedResolver(self.reach)),
+                headers={"User-Agent": f"dataloader/{version_of('dataloader')}", "Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
+                ),
+            )
+        return self._session
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at an http or https address."""
+
+    session: RemoteSession = field(repr=False)
+    url: URL = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The address without secrets."""
+        return show_url(self.url)
+
+    async def look(self) -> FileVersion:
+        """Return the length and the ETag, or the time of modification, that the server tells."""
+        async for attempt in self.session.backoff.attempts(ATTEMPTS):
+            with attempt:
+                async with self._answer({}) as response:
+                    return _version(response)
+        raise AssertionError("a spent series of tries ends with its last error")
+
+    async def blocks(self, offset: int, *, version: FileVersion) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `offset` on; a connection that breaks is taken up again where it broke."""
+        position, failures = offset, 0
+        while version.size is None or position < version.size or position == offset == 0:
+            try:
+                async with aclosing(self._range(position, version)) as parts:
+                    async for part in parts:
+                        yield part
+                        position, failures = position + len(part), 0
+                self._check_end(position, version)
+            except TransientSourceError as error:
+                failures += 1
+                if failures >= ATTEMPTS:
+                    raise
+                await asyncio.sleep(self._pause_s(error, failures))
+            else:
+                return
+
+    def _check_end(self, position: int, version: FileVersion) -> None:
+        if version.size is not None and position < version.size:
+            raise TransientSourceError(f"{self.name} ended {version.size - position} bytes early")
+
+    def _pause_s(self, error: TransientSourceError, failures: int) -> float:
+        backoff = self.session.backoff
+        if error.retry_after_s is not None:
+            return min(error.retry_after_s, backoff.retry_after_max_s)
+        return min(backoff.initial_s * 2.0 ** (failures - 1), backoff.max_s)
+
+    async def _range(self, position: int, version: FileVersion) -> AsyncGenerator[bytes, None]:
+        """Yield what one answer holds from `position` on; a server that knows no ranges is read from the start."""
+        headers = {"Range": f"bytes={position}-"} if position else {}
+        async with self._answer(headers) as response:
+            _check_version(response, version, self.name)
+            skip = position - _start(response, self.name)
+            async for part in response.content.iter_chunked(BLOCK_BYTES):
+                if skip < len(part):
+                    yield part[skip:] if skip > 0 else part
+                skip = max(0, skip - len(part))
+
+    @asynccontextmanager
+    async def _answer(self, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self.session.get(self.url, headers) as response:
+                self._check_status(response)
+                yield response
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, RefusedAddressError):
+                raise PermanentError(str(error.os_error)) from None
+            raise TransientSourceError(f"{self.name} cannot be reached: {error.strerror or 'no connection'}") from None
+        except TimeoutError:
+            raise TransientSourceError(f"{self.name} sent nothing for {READ_TIMEOUT_S:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientSourceError(f"{self.name} broke off: {type(error).__name__}") from None
+
+    def _check_status(self, response: aiohttp.ClientResponse) -> None:
+        status = response.status
+        if status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            return
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise FileChangedError(self.name)
+        message = f"GET {self.name} answered {status} {response.reason or ''}".rstrip()
+        if is_transient(status):
+            wait_s = parse_retry_after(response.headers.get("Retry-After"))
+            raise TransientSourceError(message, retry_after_s=wait_s, status=status)
+        raise PermanentError(message, status=status)
+
+
+def _version(response: aiohttp.ClientResponse) -> FileVersion:
+    """Return what an answer says of its file, as a whole."""
+    headers = response.headers
+    token = headers.get("ETag") or headers.get("Last-Modified") or ""
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        match = _RANGE.fullmatch(headers.get("Content-Range", ""))
+        size = int(match[3]) if match and match[3] != "*" else None
+    else:
+        size = response.content_length
+    if headers.get("Content-Encoding", "identity") != "identity":
+        size = None
+    return FileVersion(size, token)
+
+
+def _check_version(response: aiohttp.ClientResponse, version: FileVersion, name: str) -> None:
+    """Refuse an answer that is not of the version that was begun; what the server does not say cannot differ."""
+    now = _version(response)
+    if now.token != version.token or (None not in {now.size, version.size} and now.size != version.size):
+        raise FileChangedError(name)
+
+
+def _start(response: aiohttp.ClientResponse, name: str) -> int:
+    """Return the offset of an answer's first byte."""
+    if response.status == HTTPStatus.OK:
+        return 0
+    match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if match is None:
+        raise SourceError(f"{name} answered a range without saying which")
+    return int(match[1])

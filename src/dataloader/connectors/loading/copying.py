@@ -1,0 +1,178 @@
+"""COPY of raw CSV, parsed by the server; rows that do not fit are found by the line it names, or by halving."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from dataloader.connectors.delimited.dialect import Dialect
+from dataloader.connectors.identifiers import TableName
+from dataloader.connectors.loading.rows import BadRow, RowError, RowProblem, place_of, reason_of, shown
+from dataloader.connectors.tables import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFormat:
+    """How the server is to read what it is sent; line ends are line feeds.
+
+    Attributes:
+        columns: Names in the order of the fields.
+        null: How a missing value is written.
+        force_null: Columns where a quoted missing value is missing as well: those that hold no text.
+        encoding: PostgreSQL's name of the encoding.
+    """
+
+    dialect: Dialect
+    columns: tuple[str, ...]
+    null: str = ""
+    force_null: tuple[str, ...] = ()
+    encoding: str = "UTF8"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Whole records of a file.
+
+    Attributes:
+        source: The file.
+        before: Lines of the file before the piece.
+        data: The records.
+    """
+
+    source: str
+    before: int
+    data: bytes = field(repr=False)
+
+
+async def copy_csv(
+    conn: Connection, table: TableName, data: bytes | AsyncIterable[bytes], form: CsvFormat, *, source: str, before: int
+) -> int:
+    """Append records and return how many.
+
+    Args:
+        conn: Inside the caller's transaction.
+        table: Where to; schema `pg_temp` for a temporary one.
+        data: Whole records.
+        form: How they are written.
+        source: The file, for messages.
+        before: Lines of the file before the data.
+
+    Raises:
+        RowError: A row does not fit; the transaction can only be rolled back.
+    """
+    try:
+        return await _copy(conn, table, data, form)
+    except RowProblem as error:
+        raise RowError(source, error, before=before) from None
+
+
+async def copy_good_rows(
+    conn: Connection, table: TableName, piece: Piece, form: CsvFormat, *, reject: Callable[[BadRow], None]
+) -> int:
+    """Append the records of a piece that fit, hand over those that do not, and return how many fit.
+
+    Each good record is sent twice at most, however many bad ones there are, as long as the server names their lines.
+    """
+    count, rest, before = 0, piece.data, piece.before
+    while rest:
+        try:
+            count += await _try(conn, table, rest, form)
+            break
+        except RowProblem as error:
+            line, _ = place_of(error)
+            if line is None:
+                return count + await _halve(conn, table, Piece(piece.source, before, rest), form, reject=reject)
+            start, end = record_at(rest, line, form.dialect)
+            if start:
+                count += await copy_good_rows(
+                    conn, table, Piece(piece.source, before, rest[:start]), form, reject=reject
+                )
+            at = before + rest.count(b"\n", 0, start) + 1
+            reject(BadRow(piece.source, at, shown(rest[start:end]).rstrip("\n"), reason_of(error)))
+            before, rest = before + rest.count(b"\n", 0, end), rest[end:]
+    return count
+
+
+async def _halve(
+    conn: Connection, table: TableName, piece: Piece, form: CsvFormat, *, reject: Callable[[BadRow], None]
+) -> int:
+    """Find bad records where the server does not say which: each half for itself."""
+    middle = piece.data.count(b"\n") // 2 or 1
+    _, cut = record_at(piece.data, middle, form.dialect)
+    if cut >= len(piece.data):
+        return await _single(conn, table, piece, form, reject=reject)
+    first = Piece(piece.source, piece.before, piece.data[:cut])
+    second = Piece(piece.source, piece.before + piece.data.count(b"\n", 0, cut), piece.data[cut:])
+    return await copy_good_rows(conn, table, first, form, reject=reject) + await copy_good_rows(
+        conn, table, second, form, reject=reject
+    )
+
+
+async def _single(
+    conn: Connection, table: TableName, piece: Piece, form: CsvFormat, *, reject: Callable[[BadRow], None]
+) -> int:
+    try:
+        return await _try(conn, table, piece.data, form)
+    except RowProblem as error:
+        reject(BadRow(piece.source, piece.before + 1, shown(piece.data).rstrip("\n"), reason_of(error)))
+        return 0
+
+
+def record_at(data: bytes, line: int, dialect: Dialect) -> tuple[int, int]:
+    """Return start and end of the record that a line, counted from 1, belongs to; always moves on."""
+    parts = data.split(b"\n", line - 1)
+    start = len(data) - len(parts[-1]) if len(parts) == line else data.rstrip(b"\n").rfind(b"\n") + 1
+    while start and _is_inside(data, start, dialect):
+        start = data.rfind(b"\n", 0, start - 1) + 1
+    end = start
+    while end < len(data):
+        newline = data.find(b"\n", end)
+        end = len(data) if newline < 0 else newline + 1
+        if not _is_inside(data, end, dialect, since=start):
+            break
+    return start, end
+
+
+def _is_inside(data: bytes, place: int, dialect: Dialect, *, since: int = 0) -> bool:
+    quotes = data.count(dialect.quote.encode(), since, place)
+    if dialect.escape != dialect.quote:
+        quotes -= data.count((dialect.escape + dialect.quote).encode(), since, place)
+    return bool(quotes & 1)
+
+
+async def _try(conn: Connection, table: TableName, data: bytes, form: CsvFormat) -> int:
+    """Copy behind a savepoint: what fails leaves nothing, and the transaction goes on."""
+    async with conn.transaction():
+        return await _copy(conn, table, data, form)
+
+
+async def _copy(conn: Connection, table: TableName, data: bytes | AsyncIterable[bytes], form: CsvFormat) -> int:
+    tag = await conn.copy_to_table(
+        table.name,
+        schema_name=table.schema,
+        columns=form.columns,
+        source=_headed(data),
+        format="csv",
+        header=True,
+        delimiter=form.dialect.delimiter,
+        null=form.null,
+        quote=form.dialect.quote,
+        escape=form.dialect.escape,
+        force_null=form.force_null or None,
+        encoding=form.encoding,
+    )
+    return int(tag.rpartition(" ")[2])
+
+
+async def _headed(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Send a header line first.
+
+    The server knows the kind of line ends after the first line only, and until then does not count those inside of
+    quotes: without a plain first line its line numbers may be too low.
+    """
+    yield b"\n"
+    if isinstance(data, bytes):
+        yield data
+        return
+    async for block in data:
+        yield block

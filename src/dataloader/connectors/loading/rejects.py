@@ -1,0 +1,37 @@
+"""The table beside a target that keeps the rows it did not take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from dataloader.connectors.identifiers import MAX_IDENTIFIER_BYTES, TableName
+from dataloader.connectors.loading.rows import BadRow
+from dataloader.connectors.tables import Connection, copy_rows, ensure_table
+
+COLUMNS = {
+    "job_id": "uuid",
+    "source": "text",
+    "line": "bigint",
+    "row": "text",
+    "reason": "text",
+    "rejected_at": "timestamptz",
+}
+_SUFFIX = "_rejects"
+
+
+def rejects_table(table: TableName) -> TableName:
+    """Return the name of a table's rejects."""
+    name = table.name.encode()[: MAX_IDENTIFIER_BYTES - len(_SUFFIX)].decode(errors="ignore")
+    return TableName(table.schema, f"{name}{_SUFFIX}")
+
+
+async def store_rejects(conn: Connection, table: TableName, rows: Sequence[BadRow], *, job_id: UUID) -> None:
+    """Keep rows that were not taken, in the transaction of those that were."""
+    if not rows:
+        return
+    rejects = rejects_table(table)
+    await ensure_table(conn, rejects, COLUMNS)
+    now = await conn.fetchval("select clock_timestamp()")
+    records = [(job_id, bad.source, bad.line, bad.row, bad.reason, now) for bad in rows]
+    await copy_rows(conn, rejects, records, columns=tuple(COLUMNS))

@@ -1,0 +1,54 @@
+"""What a table looks like now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dataloader.connectors.identifiers import TableName
+from dataloader.connectors.tables import Connection
+from dataloader.exceptions import PermanentError
+
+_COLUMNS = """
+select a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
+       a.attgenerated <> '' or a.attidentity = 'a' as computed, t.typcategory = 'S' as texty
+  from pg_attribute a
+  join pg_type t on t.oid = a.atttypid
+ where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
+ order by a.attnum
+"""
+_KINDS = {"v": "a view", "m": "a materialized view", "S": "a sequence", "i": "an index", "c": "a type"}
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """A table's columns.
+
+    Attributes:
+        columns: Name to type, as PostgreSQL writes it, of the columns that can be written.
+        computed: Names of generated ones, which cannot.
+        texts: Names of those that hold text of some kind.
+    """
+
+    columns: Mapping[str, str]
+    computed: frozenset[str]
+    texts: frozenset[str]
+
+
+async def describe_table(conn: Connection, table: TableName) -> TableShape | None:
+    """Return a table's shape, None if it does not exist.
+
+    Raises:
+        PermanentError: The name is that of something else.
+    """
+    kind = await conn.fetchval("select relkind::text from pg_class where oid = to_regclass($1)", table.sql)
+    if kind is None:
+        return None
+    if kind in _KINDS:
+        raise PermanentError(f"{table} is {_KINDS[kind]}, not a table")
+    rows = await conn.fetch(_COLUMNS, table.sql)
+    return TableShape(
+        {row["name"]: row["type"] for row in rows if not row["computed"]},
+        frozenset(row["name"] for row in rows if row["computed"]),
+        frozenset(row["name"] for row in rows if row["texty"]),
+    )

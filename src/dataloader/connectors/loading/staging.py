@@ -1,0 +1,127 @@
+"""Stage and merge: rows are copied into a temporary table, and go from there into the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import asyncpg
+
+from dataloader.connectors.identifiers import TableName, quote_all, quote_ident
+from dataloader.connectors.loading.rows import BadRow, RowError, RowProblem, reason_of
+from dataloader.connectors.tables import Connection
+from dataloader.exceptions import InvalidError
+
+STAGE = TableName("pg_temp", "dl_stage")
+_ORDER = "dl_order"
+_ALL = (0, 2**62)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How staged rows go into a table.
+
+    Attributes:
+        table: The target.
+        values: Column of the target to the SQL expression over the stage's columns.
+        key: Names of the columns that tell rows apart, on which the target has a unique key; none to append.
+        staged: Names of the stage's columns.
+        condition: What staged rows must fulfil to be moved, as SQL.
+    """
+
+    table: TableName
+    values: Mapping[str, str]
+    key: tuple[str, ...]
+    staged: tuple[str, ...]
+    condition: str = "true"
+
+    @property
+    def sql(self) -> str:
+        """The statement for the staged rows from `$1` to `$2`.
+
+        Of rows with one key the last wins. A row that is stored as it is gets no new version. The rows go in the
+        order of their keys, so that two jobs with the same rows wait and do not deadlock.
+        """
+        names = quote_all(tuple(self.values))
+        values = ", ".join(f"{value} as {quote_ident(name)}" for name, value in self.values.items())
+        wanted = f"{_ORDER} between $1 and $2 and {self.condition}"
+        parsed = f"(select {values}, {_ORDER} from {STAGE.sql} where {wanted}) parsed"  # noqa: S608
+        head = f"insert into {self.table.sql} as stored ({names})"
+        if not self.key:
+            return f"{head} select {names} from {parsed} order by {_ORDER}"  # noqa: S608
+        key = quote_all(self.key)
+        latest = f"(select distinct on ({key}) {names} from {parsed} order by {key}, {_ORDER} desc) latest"  # noqa: S608
+        return f"{head} select {names} from {latest} on conflict ({key}) {self._on_conflict()}"  # noqa: S608
+
+    def _on_conflict(self) -> str:
+        changing = tuple(name for name in self.values if name not in self.key)
+        if not changing:
+            return "do nothing"
+        assignments = ", ".join(f"{quote_ident(name)} = excluded.{quote_ident(name)}" for name in changing)
+        old, new = quote_all(changing, prefix="stored."), quote_all(changing, prefix="excluded.")
+        return f"do update set {assignments} where row({old})::record operator(pg_catalog.*<>) row({new})::record"
+
+
+def straight(table: TableName, columns: tuple[str, ...], *, key: tuple[str, ...]) -> Move:
+    """Return the move of columns that are staged as the target has them."""
+    return Move(table, {name: quote_ident(name) for name in columns}, key, columns)
+
+
+async def create_stage(conn: Connection, columns: Mapping[str, str]) -> None:
+    """Create the stage of this transaction; it is gone at its end.
+
+    Args:
+        conn: Inside the caller's transaction.
+        columns: Name to type, with a check if it needs one.
+    """
+    parts = ", ".join(f"{quote_ident(name)} {kind}" for name, kind in columns.items())
+    await conn.execute(
+        f"create temporary table dl_stage ({parts}, {_ORDER} bigint generated always as identity) on commit drop"
+    )
+
+
+async def move_stage(conn: Connection, move: Move, *, source: str) -> None:
+    """Move all staged rows into the target.
+
+    Raises:
+        RowError: A row breaks one of the target's rules; the transaction can only be rolled back.
+        InvalidError: The target has no unique key on the columns.
+    """
+    try:
+        await _move(conn, move, *_ALL)
+    except RowProblem as error:
+        raise RowError(source, error) from None
+
+
+async def move_good_rows(conn: Connection, move: Move, *, source: str, reject: Callable[[BadRow], None]) -> int:
+    """Move the staged rows that fit, hand over the others, and return how many were handed over."""
+    last = await conn.fetchval(f"select coalesce(max({_ORDER}), 0) from {STAGE.sql}")  # noqa: S608
+    todo, count = [(1, int(last))], 0
+    while todo:
+        low, high = todo.pop()
+        try:
+            async with conn.transaction():
+                await _move(conn, move, low, high)
+        except RowProblem as error:
+            if low < high:
+                middle = (low + high) // 2
+                todo += [(middle + 1, high), (low, middle)]
+                continue
+            for row in await _staged(conn, move, low):
+                reject(BadRow(source, None, row, reason_of(error)))
+                count += 1
+    return count
+
+
+async def _staged(conn: Connection, move: Move, place: int) -> list[str]:
+    """Return a staged row as text."""
+    content = f"row({quote_all(move.staged)})" if len(move.staged) > 1 else quote_all(move.staged)
+    rows = await conn.fetch(f"select {content}::text as row from {STAGE.sql} where {_ORDER} = $1", place)  # noqa: S608
+    return [row["row"] for row in rows]
+
+
+async def _move(conn: Connection, move: Move, low: int, high: int) -> None:
+    try:
+        await conn.execute(move.sql, low, high)
+    except asyncpg.InvalidColumnReferenceError:
+        raise InvalidError(f"{move.table} has no unique key on ({', '.join(move.key)})") from None

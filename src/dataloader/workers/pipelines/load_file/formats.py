@@ -1,0 +1,150 @@
+"""What a file holds, and how the server is to read it: CSV, JSON Lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from dataloader.connectors.delimited import Dialect, RecordReader, find_dialect, read_sample
+from dataloader.connectors.delimited.columns import clean_names
+from dataloader.connectors.delimited.cutter import Place
+from dataloader.connectors.delimited.dialect import NO_QUOTE
+from dataloader.connectors.delimited.types import guess_type, wider
+from dataloader.connectors.files import Content
+from dataloader.exceptions import PermanentError
+from dataloader.workers.pipelines.load_file.args import LoadFileArgs
+
+JSONL = Dialect(delimiter="\x02", quote=NO_QUOTE, escape=NO_QUOTE)
+"""One field per line: JSON holds neither of the two characters as they are."""
+
+_SAMPLE_LINES = 10_000
+_STRINGS = frozenset({"date", "timestamp with time zone", "timestamp without time zone", "uuid"})
+"""What a JSON string is taken for; a number in quotes is meant as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file's records are to be read.
+
+    Attributes:
+        kind: `csv` or `jsonl`.
+        dialect: How the server and the cutter tell records apart.
+        fields: What the file calls its columns.
+        columns: Cleaned name to suggested type, in the order of the fields.
+        start: Where the first record begins.
+    """
+
+    kind: str
+    dialect: Dialect
+    fields: tuple[str, ...]
+    columns: Mapping[str, str]
+    start: Place
+
+    @asynccontextmanager
+    async def reader(self, content: Content, place: Place) -> AsyncIterator[RecordReader]:
+        """Open the records from a place on, or from the first if it is the file's beginning."""
+        begin = place if place.offset else self.start
+        blocks = content.blocks(begin.offset)
+        try:
+            yield RecordReader(blocks, self.dialect, start=begin, name=content.name)
+        finally:
+            await blocks.aclose()
+
+
+def find_layout(content: Content, args: LoadFileArgs) -> Layout:
+    """Return how a file is to be read, from what is asked and its beginning.
+
+    Raises:
+        PermanentError: It is empty, or not what it should be.
+    """
+    if content.sample[:4] == b"PAR1":
+        raise PermanentError(f"{content.name} is Parquet, which is not supported yet; convert it to CSV or JSON Lines")
+    text = _sample_text(content)
+    if not text.strip():
+        raise PermanentError(f"{content.name} is empty")
+    if args.format == "jsonl" or (args.format == "auto" and _looks_like_json(text)):
+        return _jsonl(text, content)
+    return _csv(text, content, args)
+
+
+def _sample_text(content: Content) -> str:
+    codec = "utf-8" if content.encoding.convert else content.encoding.name
+    return content.sample.decode(codec, errors="replace" if content.whole else "ignore")
+
+
+def _looks_like_json(text: str) -> bool:
+    line = text.lstrip().partition("\n")[0]
+    try:
+        return line.startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
+    dialect = find_dialect(text, delimiter=args.delimiter, quote=args.quote, escape=args.escape)
+    codec = "utf-8" if content.encoding.convert else content.encoding.name
+    sample = read_sample(
+        text,
+        dialect,
+        whole=content.whole,
+        header=args.header,
+        skip_lines=args.skip_lines,
+        null=args.null,
+        name=content.name,
+        codec=codec,
+    )
+    start = Place(sample.start.offset + content.encoding.bom, sample.start.line)
+    if args.header or not args.columns:
+        return Layout("csv", dialect, sample.headers, sample.columns, start)
+    if len(args.columns) != len(sample.headers):
+        raise PermanentError(
+            f"{content.name} has {len(sample.headers)} fields without names, `columns` names {len(args.columns)}"
+        )
+    return Layout("csv", dialect, tuple(args.columns), args.columns, start)
+
+
+def _jsonl(text: str, content: Content) -> Layout:
+    kinds: dict[str, str | None] = {}
+    lines = text.split("\n")
+    for line in (lines if content.whole else lines[:-1] or lines)[:_SAMPLE_LINES]:
+        for key, value in _object(line).items():
+            kind = _json_kind(value)
+            before = kinds.get(key)
+            kinds[key] = kind if before is None else before if kind is None else _wider(before, kind)
+    if not kinds:
+        raise PermanentError(f"{content.name} holds no JSON object in its first lines")
+    names = clean_names(kinds)
+    columns = {name: kind or "text" for name, kind in zip(names, kinds.values(), strict=True)}
+    return Layout("jsonl", JSONL, tuple(kinds), columns, Place(content.encoding.bom, 1))
+
+
+def _object(line: str) -> dict[str, object]:
+    """Return a line's object; a line that is none shows when it is loaded."""
+    try:
+        value = json.loads(line) if line.strip() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _json_kind(value: object) -> str | None:
+    match value:
+        case None:
+            return None
+        case bool():
+            return "boolean"
+        case int():
+            return guess_type([str(value)])
+        case float():
+            return "numeric"
+        case str():
+            kind = guess_type([value])
+            return kind if kind in _STRINGS else "text"
+        case _:
+            return "jsonb"
+
+
+def _wider(one: str, other: str) -> str:
+    return "jsonb" if one != other and "jsonb" in {one, other} else wider(one, other)

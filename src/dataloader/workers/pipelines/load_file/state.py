@@ -1,0 +1,82 @@
+"""Where a load stands: what its checkpoints say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dataloader.connectors.delimited.cutter import Place
+from dataloader.connectors.files import FileVersion
+from dataloader.connectors.files.source import FileChangedError
+from dataloader.exceptions import PermanentError
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """How far a load has come.
+
+    Attributes:
+        files: Name, size and token of every file, in order; the same at every attempt.
+        file: Number of the file that is being loaded.
+        offset: Bytes of its content that are loaded; 0 before its first row.
+        line: Line that begins there.
+        rows: Rows loaded, of all files.
+        rejected: Rows rejected, of all files.
+        bytes: Bytes loaded of the files before.
+        finished: Whether nothing is left to do.
+    """
+
+    files: tuple[tuple[str, int | None, str], ...]
+    file: int = 0
+    offset: int = 0
+    line: int = 1
+    rows: int = 0
+    rejected: int = 0
+    bytes: int = 0
+    finished: bool = False
+
+    @classmethod
+    def of(cls, files: Sequence[tuple[str, FileVersion]], checkpoint: Mapping[str, Any] | None) -> LoadState:
+        """Return where to go on: at the beginning, or where the checkpoint says.
+
+        Raises:
+            FileChangedError: A file is no longer the one that was begun.
+            PermanentError: The files are no longer the same.
+        """
+        now = tuple((name, version.size, version.token) for name, version in files)
+        if checkpoint is None:
+            return cls(now)
+        then = cls(**{**checkpoint, "files": tuple((str(n), s, str(t)) for n, s, t in checkpoint["files"])})
+        if [name for name, _, _ in then.files] != [name for name, _, _ in now]:
+            raise PermanentError("the files of this load are no longer those it began with; trigger a new job")
+        for before, after in zip(then.files, now, strict=True):
+            if before != after:
+                raise FileChangedError(after[0])
+        return then
+
+    @property
+    def place(self) -> Place:
+        """Where in the file to go on."""
+        return Place(self.offset, self.line)
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes of all files, None if one does not say."""
+        sizes = [size for _, size, _ in self.files]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    def after(self, place: Place, *, rows: int, rejected: int) -> LoadState:
+        """Return the state behind a chunk."""
+        return replace(
+            self, offset=place.offset, line=place.line, rows=self.rows + rows, rejected=self.rejected + rejected
+        )
+
+    def next_file(self) -> LoadState:
+        """Return the state at the beginning of the next file; finished behind the last."""
+        last = self.file + 1 >= len(self.files)
+        return replace(self, file=self.file + 1, bytes=self.bytes + self.offset, offset=0, line=1, finished=last)
+
+    def as_json(self) -> dict[str, object]:
+        """Return what a checkpoint keeps."""
+        return asdict(self)
