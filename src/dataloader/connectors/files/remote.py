@@ -178,6 +178,8 @@ class RemoteFile:
             if isinstance(error.os_error, RefusedAddressError):
                 raise PermanentError(str(error.os_error)) from None
             raise TransientSourceError(f"{self.name} cannot be reached: {error.strerror or 'no connection'}") from None
+        except aiohttp.InvalidURL:
+            raise PermanentError(f"{self.name} is not an address that can be fetched") from None
         except TimeoutError:
             raise TransientSourceError(f"{self.name} sent nothing for {READ_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
