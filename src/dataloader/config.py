@@ -32,12 +32,17 @@ _HEARTBEATS_PER_LEASE = 4
 
 
 class QueueWorkers(BaseModel):
-    """How many jobs of one queue this process runs at a time."""
+    """How many jobs of one queue this process runs at a time.
+
+    Attributes:
+        tasks: The only tasks whose jobs it takes; None for all that may run there.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     queue: Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 4
+    tasks: tuple[str, ...] | None = None
 
 
 def _parse_workers(value: object) -> object:

@@ -9,6 +9,7 @@ from dataloader.cli.doctor import register_doctor
 from dataloader.cli.fleet import register_fleet
 from dataloader.cli.jobs import register_jobs
 from dataloader.cli.roles import register_roles
+from dataloader.cli.run import register_run
 from dataloader.cli.schema import register_migrate
 from dataloader.cli.trigger import register_trigger
 
@@ -23,6 +24,7 @@ def build() -> Typer:
     )
     register_roles(app)
     register_migrate(app)
+    register_run(app)
     register_trigger(app)
     register_jobs(app)
     register_fleet(app)

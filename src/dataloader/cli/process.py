@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from dataloader.api.app import components, create_app
 from dataloader.api.server import ApiServer
 from dataloader.base import Component
-from dataloader.cli.options import configure, embedded_server
+from dataloader.cli.options import embedded_server
 from dataloader.cli.readiness import await_database, check_queues, unless_stopped
 from dataloader.cli.signals import Shutdown
 from dataloader.cli.supervision import run_until_stopped
@@ -151,32 +151,3 @@ class Announcement:
         if not stop.is_set():
             self._on_up(self._server.port)
         await stop.wait()
-
-
-@asynccontextmanager
-async def private_api() -> AsyncIterator[str]:
-    """Serve the API on the embedded database for one command of this process; yields its address.
-
-    The screen belongs to the command: audit lines go to a file beside the data unless AUDIT_LOG_PATH names another.
-
-    Raises:
-        SchemaVersionError: The schema does not fit.
-        EmbeddedServerError: The server does not start.
-    """
-    settings = configure(embedded=True, app_host="127.0.0.1", app_port=0, log_level="ERROR")
-    if settings.audit_log_path is None:
-        settings = settings.model_copy(update={"audit_log_path": settings.dl_data_dir})
-    stop = asyncio.Event()
-    async with embedded_server(settings), open_context(settings) as ctx:
-        await await_database(ctx, migrating=False, stop=stop)
-        app = create_app(ctx, registry=load_all(settings.dl_pipelines))
-        api = ApiServer(app, settings)
-        running = asyncio.ensure_future(
-            run_until_stopped([ctx.listener, ctx.notifier], [api, *components(app)], stop=stop, logger=ctx.loggers.app)
-        )
-        try:
-            await unless_stopped(api.started.wait(), stop)
-            yield f"http://127.0.0.1:{api.port}"
-        finally:
-            stop.set()
-            await running

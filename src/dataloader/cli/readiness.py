@@ -17,6 +17,7 @@ from dataloader.exceptions import DatabaseAwayError, SettingsError
 from dataloader.logger import Logger
 from dataloader.storage.db import connect
 from dataloader.storage.migrate import check_version, migrate
+from dataloader.workers.base import tasks_of
 from dataloader.workers.pipelines.registry import Registry
 
 OLDEST_MAJOR, NEWEST_MAJOR = 15, 18
@@ -156,4 +157,4 @@ def check_queues(settings: Settings, registry: Registry, logger: Logger, *, must
 
 def idle_queues(workers: tuple[QueueWorkers, ...], registry: Registry) -> list[str]:
     """Return the queues that no known task runs on."""
-    return [worker.queue for worker in workers if not registry.tasks_on(worker.queue)]
+    return [worker.queue for worker in workers if not tasks_of(worker, registry)]

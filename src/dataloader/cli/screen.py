@@ -87,3 +87,15 @@ def number_text(number: float | None) -> str:
     if number is None:
         return "-"
     return f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:,.1f}"
+
+
+def amount_text(number: float | None, unit: str | None) -> str:
+    """Return how much of a unit, with the unit unless it is said elsewhere: `1,234`, or bytes as `1.2 MiB`."""
+    if unit != "bytes" or number is None:
+        return number_text(number)
+    size = float(number)
+    for name in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(size) < 1024 or name == "TiB":
+            break
+        size /= 1024
+    return f"{size:,.0f} {name}" if size >= 100 or name == "B" else f"{size:,.1f} {name}"

@@ -28,7 +28,7 @@ async def service(url: str | None, *, embedded: bool) -> AsyncIterator[Dataloade
     if url is not None and embedded:
         raise InvalidError("--url and --embedded exclude one another")
     if embedded:
-        from dataloader.cli.process import private_api  # noqa: PLC0415 - help and clients must not wait for it
+        from dataloader.cli.private import private_api  # noqa: PLC0415 - help and clients must not wait for it
 
         async with private_api() as address, DataloaderClient(address, patience=_PATIENCE) as client:
             yield client

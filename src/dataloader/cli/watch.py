@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from dataloader.cli.ending import ExitCode
-from dataloader.cli.screen import number_text, span, status_text
+from dataloader.cli.screen import amount_text, span, status_text
 from dataloader.client import DataloaderClient, JobProgress, JobState, JobStatusView, WaitReason
 from dataloader.domain.jobs import JobStatus
 from dataloader.exceptions import DataloaderError, UnavailableError
@@ -87,14 +87,17 @@ class Lines:
         self._console.print(line, markup=False, soft_wrap=True)
 
 
-async def watch_job(client: DataloaderClient, job_id: UUID, *, console: Console) -> JobStatusView:
-    """Show a job until it ends; return how it ended."""
+async def watch_job(
+    client: DataloaderClient, job_id: UUID, *, console: Console, farewell: str | None = None
+) -> JobStatusView:
+    """Show a job until it ends; return how it ended. `farewell` is said when the watching is broken off."""
     with ExitStack() as stack:
         view = _view(stack, console)
         try:
             return await _follow(client, job_id, view)
         except asyncio.CancelledError:
-            stack.callback(console.print, f"\nThe job goes on; `dataloader jobs watch {job_id}` shows it again.")
+            said = farewell or f"The job goes on; `dataloader jobs watch {job_id}` shows it again."
+            stack.callback(console.print, f"\n{said}")
             raise
 
 
@@ -159,10 +162,11 @@ def _silence_s(state: JobState, now: datetime) -> float | None:
 
 
 def _progress_parts(at: JobProgress, *, moving: bool) -> list[str]:
-    amount = number_text(at.done) + (f"/{number_text(at.total)}" if at.total is not None else "")
-    rate = f"{number_text(at.rate)}/s" if at.rate and moving else None
+    amount = amount_text(at.done, at.unit) + (f"/{amount_text(at.total, at.unit)}" if at.total is not None else "")
+    rate = f"{amount_text(at.rate, at.unit)}/s" if at.rate and moving else None
     eta = f"{span(at.eta_s)} left" if at.eta_s and moving else None
-    counted = f"{amount} {at.unit or ''}".rstrip() if at.done is not None else None
+    unit = "" if at.unit == "bytes" else at.unit or ""
+    counted = f"{amount} {unit}".rstrip() if at.done is not None else None
     return [part for part in (counted, rate, eta, at.message) if part]
 
 

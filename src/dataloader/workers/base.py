@@ -81,6 +81,12 @@ class Fleet:
         return not self._suspects
 
 
+def tasks_of(queue: QueueWorkers, registry: Registry) -> list[str]:
+    """Return the tasks whose jobs a queue's worker takes."""
+    known = registry.tasks_on(queue.queue)
+    return known if queue.tasks is None else [name for name in queue.tasks if name in registry]
+
+
 class Worker:
     """Runs the jobs of one queue, as many at a time as it has slots.
 
@@ -99,7 +105,7 @@ class Worker:
         self._ctx = fleet.ctx
         self._logger = fleet.ctx.loggers.app
         self._executor = executor
-        self._tasks = fleet.registry.tasks_on(queue.queue)
+        self._tasks = tasks_of(queue, fleet.registry)
         self._patience = Patience(fleet.ctx.loggers.app.bind(part=self.name))
         self._ended: list[tuple[Run, Outcome]] = []
         self._busy: list[tuple[Run, Outcome]] = []

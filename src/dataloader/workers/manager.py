@@ -39,12 +39,14 @@ class WorkerManager:
     Args:
         ctx: The process.
         registry: The tasks it knows.
+        publishing: Whether to tell the catalogue of them; a process for one job keeps to itself.
     """
 
     name = "workers"
 
-    def __init__(self, ctx: AppContext, registry: Registry) -> None:
+    def __init__(self, ctx: AppContext, registry: Registry, *, publishing: bool = True) -> None:
         self._ctx = ctx
+        self._publishing = publishing
         self._registry = registry
         self._logger = ctx.loggers.app.bind(part=self.name)
         self._control = Control(ctx, purpose="control")
@@ -88,7 +90,8 @@ class WorkerManager:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run jobs until told to stop; then drain, hand over what is left, and return."""
-        await publish_tasks(self._ctx, self._registry, stop)
+        if self._publishing:
+            await publish_tasks(self._ctx, self._registry, stop)
         self._executor.open()
         self._leases.open()
         self._logger.info("workers started", queues={queue.queue: queue.concurrency for queue in self._queues})
