@@ -11,6 +11,7 @@ from dataloader.connectors.files.encoding import normal_name
 from dataloader.connectors.identifiers import check_identifier, parse_target
 from dataloader.connectors.tables import check_type
 from dataloader.exceptions import DataloaderError
+from dataloader.workers.pipelines.target import Wish
 
 Sign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$")]
 Column = Annotated[str, Field(min_length=1, max_length=63)]
@@ -118,3 +119,14 @@ class LoadFileArgs(BaseModel):
     def sources(self) -> list[str]:
         """The sources as a list."""
         return [self.source] if isinstance(self.source, str) else self.source
+
+    @property
+    def wish(self) -> Wish:
+        """What is asked for of the table."""
+        return Wish(
+            self.mode,
+            tuple(self.primary_key),
+            self.columns,
+            create=self.create_table,
+            evolve=self.on_schema_change == "evolve",
+        )

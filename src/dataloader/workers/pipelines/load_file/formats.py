@@ -15,6 +15,7 @@ from dataloader.connectors.delimited.types import guess_type, wider
 from dataloader.connectors.files import Content
 from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
+from dataloader.workers.pipelines.target import Incoming
 
 JSONL = Dialect(delimiter="\x02", quote=NO_QUOTE, escape=NO_QUOTE)
 """One field per line: JSON holds neither of the two characters as they are."""
@@ -34,6 +35,7 @@ class Layout:
         fields: What the file calls its columns.
         columns: Cleaned name to suggested type, in the order of the fields.
         start: Where the first record begins.
+        by_place: Whether the fields have no names of their own.
     """
 
     kind: str
@@ -41,6 +43,11 @@ class Layout:
     fields: tuple[str, ...]
     columns: Mapping[str, str]
     start: Place
+    by_place: bool = False
+
+    def incoming(self, source: str) -> Incoming:
+        """Return what comes of a file, for the table."""
+        return Incoming(source, self.fields, self.columns, self.by_place)
 
     @asynccontextmanager
     async def reader(self, content: Content, place: Place) -> AsyncIterator[RecordReader]:
@@ -97,7 +104,7 @@ def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
     )
     start = Place(sample.start.offset + content.encoding.bom, sample.start.line)
     if args.header or not args.columns:
-        return Layout("csv", dialect, sample.headers, sample.columns, start)
+        return Layout("csv", dialect, sample.headers, sample.columns, start, not args.header)
     if len(args.columns) != len(sample.headers):
         raise PermanentError(
             f"{content.name} has {len(sample.headers)} fields without names, `columns` names {len(args.columns)}"

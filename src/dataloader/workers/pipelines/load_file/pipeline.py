@@ -19,9 +19,9 @@ from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
 from dataloader.workers.pipelines.load_file.pace import ChunkSize
 from dataloader.workers.pipelines.load_file.state import LoadState
-from dataloader.workers.pipelines.load_file.target import Binding, Target
 from dataloader.workers.pipelines.load_file.writing import Writer, Written
 from dataloader.workers.pipelines.registry import register
+from dataloader.workers.pipelines.target import Binding, Target
 
 
 @register("load.file", queue="load.file")
@@ -78,7 +78,7 @@ class Load:
         self._args = args
         self._ctx = ctx
         self.state = state
-        self._target = Target(args, parse_target(args.table, schema=ctx.settings.pg_schema), ctx.job_id)
+        self._target = Target(args.wish, parse_target(args.table, schema=ctx.settings.pg_schema), ctx.job_id)
         self._size = ChunkSize(args.chunk_bytes, held=args.on_error == "reject")
         self._total = state.total_bytes
 
@@ -104,7 +104,7 @@ class Load:
         async with self._ctx.transaction() as tx:
             if opened.binding is None:
                 opened.binding = await self._target.bind(
-                    tx, opened.layout, file=opened.content.name, begun=self.state.rows > 0
+                    tx, opened.layout.incoming(opened.content.name), begun=self.state.rows > 0
                 )
             written = await self._write(tx, opened)
             state = self.state.after(opened.reader.place, rows=written.rows, rejected=len(written.rejects))

@@ -13,7 +13,7 @@ from dataloader.connectors.tables import Connection
 from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.formats import Layout
-from dataloader.workers.pipelines.load_file.target import Binding
+from dataloader.workers.pipelines.target import Binding
 
 _LINE = "line"
 _STAGED_LINE = {_LINE: "jsonb check (jsonb_typeof(line) = 'object')"}

@@ -1,9 +1,9 @@
-"""The table a load goes into: created, widened or refused, and what of the file goes into which column."""
+"""The table a load goes into: created, widened or refused, and what of the source goes into which column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from dataloader.connectors.delimited.types import wider
@@ -12,8 +12,6 @@ from dataloader.connectors.loading import TableShape, describe_table, swap
 from dataloader.connectors.tables import Connection, check_type, ensure_table
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
-from dataloader.workers.pipelines.load_file.args import LoadFileArgs
-from dataloader.workers.pipelines.load_file.formats import Layout
 
 _WIDENED = frozenset({"boolean", "bigint", "integer", "smallint", "numeric", "double precision", "date", "uuid"}) | {
     "timestamp with time zone",
@@ -22,12 +20,48 @@ _WIDENED = frozenset({"boolean", "bigint", "integer", "smallint", "numeric", "do
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for of the table.
+
+    Attributes:
+        mode: `append`, `replace` or `merge`.
+        primary_key: Columns that tell rows apart.
+        types: Column to type, over what the source suggests.
+        create: Create the table if it is missing.
+        evolve: Add columns that the table lacks and widen its types, instead of refusing.
+    """
+
+    mode: str
+    primary_key: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    create: bool = True
+    evolve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What comes.
+
+    Attributes:
+        source: Where from, for messages.
+        fields: What the source calls its columns.
+        columns: Name for a column to suggested type, in the order of the fields.
+        by_place: Whether the fields have no names of their own.
+    """
+
+    source: str
+    fields: tuple[str, ...]
+    columns: Mapping[str, str]
+    by_place: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
-    """Where a file's fields go.
+    """Where a source's fields go.
 
     Attributes:
         into: The table that is written to.
-        columns: Column of the table to its type, in the order of the file's fields.
+        columns: Column of the table to its type, in the order of the source's fields.
         texts: Those that hold text.
     """
 
@@ -45,82 +79,85 @@ class Binding:
 class Target:
     """The table of a job."""
 
-    args: LoadFileArgs
+    wish: Wish
     table: TableName
     job_id: UUID
 
     @property
     def into(self) -> TableName:
         """What is written to: the table itself, or the one that is to take its place."""
-        return swap.new_table(self.table, self.job_id) if self.args.mode == "replace" else self.table
+        return swap.new_table(self.table, self.job_id) if self.wish.mode == "replace" else self.table
 
-    async def bind(self, tx: ChunkTransaction, layout: Layout, *, file: str, begun: bool) -> Binding:
-        """Make the table ready for a file, in the transaction of the file's first rows.
+    async def bind(self, tx: ChunkTransaction, incoming: Incoming, *, begun: bool) -> Binding:
+        """Make the table ready for a source, in the transaction of the source's first rows.
 
         Args:
             tx: The chunk.
-            layout: What the file holds.
-            file: Its name, for messages.
+            incoming: What comes.
             begun: Whether rows of this load have been written before.
 
         Raises:
             PermanentError: The table is missing or does not fit; the message says what to do.
         """
         conn = tx.connection
-        self._check_overrides(layout, file)
+        self._check_overrides(incoming)
         shape = await describe_table(conn, self.into)
         if shape is None and begun:
             raise PermanentError(f"{self.into}, with the rows of this load, has been dropped; trigger a new job")
-        shape = shape or await self._create(tx, layout)
-        unknown = {name for _, name in self._matched(layout, shape) if name not in shape.columns}
+        shape = shape or await self._create(tx, incoming)
+        unknown = {name for _, name in self._matched(incoming, shape) if name not in shape.columns}
         if unknown:
-            shape = await self._add(conn, layout, shape, unknown, file)
-        if self.args.on_schema_change == "evolve":
-            shape = await self._widen(conn, layout, shape)
-        names = [name for _, name in self._matched(layout, shape)]
+            shape = await self._add(conn, incoming, shape, unknown)
+        if self.wish.evolve:
+            shape = await self._widen(conn, incoming, shape)
+        names = [name for _, name in self._matched(incoming, shape)]
         if len(set(names)) < len(names):
-            raise PermanentError(f"{file}: two of its columns go into one of {self.table}: {', '.join(sorted(names))}")
+            raise PermanentError(
+                f"{incoming.source}: two of its columns go into one of {self.table}: {', '.join(sorted(names))}"
+            )
         return Binding(self.into, {name: shape.columns[name] for name in names}, shape.texts)
 
     async def finish(self, conn: Connection) -> None:
         """Put the new table in the place of the old one, if that is what was asked for."""
-        if self.args.mode == "replace":
+        if self.wish.mode == "replace":
             await swap.swap(conn, self.into, self.table)
 
-    def _check_overrides(self, layout: Layout, file: str) -> None:
-        known = {*layout.fields, *layout.columns}
-        missing = [name for name in self.args.columns if name not in known]
+    def _check_overrides(self, incoming: Incoming) -> None:
+        known = {*incoming.fields, *incoming.columns}
+        missing = [name for name in self.wish.types if name not in known]
         if missing:
-            raise PermanentError(f"{file} has no column {', '.join(missing)}; it has {', '.join(layout.columns)}")
+            raise PermanentError(
+                f"{incoming.source} has no column {', '.join(missing)}; it has {', '.join(incoming.columns)}"
+            )
 
-    def _types(self, layout: Layout) -> dict[str, str]:
+    def _types(self, incoming: Incoming) -> dict[str, str]:
         """Return the columns a new table gets: what the sample suggests, under what was asked for."""
-        pairs = zip(layout.fields, layout.columns.items(), strict=True)
-        asked = self.args.columns
+        pairs = zip(incoming.fields, incoming.columns.items(), strict=True)
+        asked = self.wish.types
         return {name: asked.get(name) or asked.get(field) or kind for field, (name, kind) in pairs}
 
-    def _matched(self, layout: Layout, shape: TableShape) -> list[tuple[str, str]]:
+    def _matched(self, incoming: Incoming, shape: TableShape) -> list[tuple[str, str]]:
         """Return each field with its column: the one of the very name, or else of the cleaned one, or by place."""
-        if layout.kind == "csv" and not self.args.header and not self.args.columns:
-            columns = list(shape.columns)[: len(layout.fields)]
-            if len(columns) == len(layout.fields):
-                return list(zip(layout.fields, columns, strict=True))
-        pairs = zip(layout.fields, layout.columns, strict=True)
+        if incoming.by_place:
+            columns = list(shape.columns)[: len(incoming.fields)]
+            if len(columns) == len(incoming.fields):
+                return list(zip(incoming.fields, columns, strict=True))
+        pairs = zip(incoming.fields, incoming.columns, strict=True)
         return [(field, field if field in shape.columns else name) for field, name in pairs]
 
-    async def _create(self, tx: ChunkTransaction, layout: Layout) -> TableShape:
+    async def _create(self, tx: ChunkTransaction, incoming: Incoming) -> TableShape:
         conn = tx.connection
-        replaced = await describe_table(conn, self.table) if self.args.mode == "replace" else None
-        if replaced is None and not self.args.create_table:
+        replaced = await describe_table(conn, self.table) if self.wish.mode == "replace" else None
+        if replaced is None and not self.wish.create:
             raise PermanentError(f"the table {self.table} does not exist; create it, or set create_table=true")
-        if self.args.mode == "replace":
+        if self.wish.mode == "replace":
             await self._drop_leftovers(tx)
         if replaced is not None:
             await swap.check_replaceable(conn, self.table)
             await swap.create_like(conn, self.into, self.table)
         else:
-            await self._create_new(conn, layout)
-        if self.args.mode == "replace":
+            await self._create_new(conn, incoming)
+        if self.wish.mode == "replace":
             await swap.mark(conn, self.into, self.table)
         shape = await describe_table(conn, self.into)
         if shape is None:
@@ -133,35 +170,35 @@ class Target:
             if await tx.has_ended(job_id):
                 await swap.drop(tx.connection, table)
 
-    async def _create_new(self, conn: Connection, layout: Layout) -> None:
-        columns = self._types(layout)
-        lacking = [name for name in self.args.primary_key if name not in columns]
+    async def _create_new(self, conn: Connection, incoming: Incoming) -> None:
+        columns = self._types(incoming)
+        lacking = [name for name in self.wish.primary_key if name not in columns]
         if lacking:
             raise PermanentError(
                 f"primary_key names {', '.join(lacking)}, which is not among the columns: {', '.join(columns)}"
             )
-        await ensure_table(conn, self.into, columns, primary_key=self.args.primary_key)
+        await ensure_table(conn, self.into, columns, primary_key=self.wish.primary_key)
 
-    async def _add(
-        self, conn: Connection, layout: Layout, shape: TableShape, unknown: set[str], file: str
-    ) -> TableShape:
+    async def _add(self, conn: Connection, incoming: Incoming, shape: TableShape, unknown: set[str]) -> TableShape:
         computed = unknown & shape.computed
         if computed:
-            raise PermanentError(f"{file}: {', '.join(sorted(computed))} of {self.table} is generated, not loaded")
-        if self.args.on_schema_change == "freeze":
             raise PermanentError(
-                f"{file} has columns that {self.table} lacks: {', '.join(sorted(unknown))}; "
+                f"{incoming.source}: {', '.join(sorted(computed))} of {self.table} is generated, not loaded"
+            )
+        if not self.wish.evolve:
+            raise PermanentError(
+                f"{incoming.source} has columns that {self.table} lacks: {', '.join(sorted(unknown))}; "
                 "set on_schema_change=evolve to add them"
             )
-        types = self._types(layout)
+        types = self._types(incoming)
         for name in (name for name in types if name in unknown):
             await conn.execute(f"alter table {self.into.sql} add column {quote_ident(name)} {check_type(types[name])}")
         return await self._described(conn)
 
-    async def _widen(self, conn: Connection, layout: Layout, shape: TableShape) -> TableShape:
+    async def _widen(self, conn: Connection, incoming: Incoming, shape: TableShape) -> TableShape:
         """Change the types of columns that do not take what the file seems to hold."""
-        types, changed = self._types(layout), False
-        for (_, name), kind in zip(self._matched(layout, shape), types.values(), strict=True):
+        types, changed = self._types(incoming), False
+        for (_, name), kind in zip(self._matched(incoming, shape), types.values(), strict=True):
             old = shape.columns[name]
             new = wider("bigint" if old in {"integer", "smallint"} else old, kind)
             if old in _WIDENED and new != old and not (old in {"integer", "smallint"} and kind == "bigint"):
