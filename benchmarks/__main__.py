@@ -46,7 +46,7 @@ async def main(arguments: argparse.Namespace) -> None:
             settings = load_settings(_env_file=None, **server.overrides())
             await migrate(settings)
             major = await server_version(settings)
-            bench = Bench(settings, arguments.jobs, arguments.scale, server.log, console)
+            bench = Bench(settings, arguments.jobs, arguments.scale, server.log, Path(folder), console)
             for _ in track(range(arguments.rounds), description="rounds", console=console):
                 for part in parts:
                     bench.report.part = TITLES[part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from benchmarks import (
     ingest,
     keys,
     latency,
+    loads,
     many,
     peer_latency,
     peers,
@@ -43,6 +45,7 @@ class Bench:
         jobs: Jobs of a plain drain.
         scale: Factor of the fixed sizes.
         log: Of the server.
+        folder: For files that are loaded.
         console: Where progress is told.
     """
 
@@ -50,6 +53,7 @@ class Bench:
     jobs: int
     scale: float
     log: Path
+    folder: Path
     console: Console
     report: Report = field(default_factory=Report)
 
@@ -213,6 +217,52 @@ async def many_round(bench: Bench) -> None:
         bench.report.add(f"{beside}: {name}", unit, (ours, other), other=what)
 
 
+async def files_round(bench: Bench) -> None:
+    """Measure loads of one file beside what psql makes of it."""
+    rows = bench.sized(10_000_000)
+    async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
+        await stage.empty("a", "b")
+        psql_s = await stage.psql(f"\\copy a from '{stage.source}' (format csv, header)")
+        await stage.empty("a")
+        ours = await stage.load("load.file", {"source": str(stage.source), "table": "b"})
+        name = f"load.file, {rows:,} rows of CSV, append"
+        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql \\\\copy")
+        bench.report.add(f"{name}: memory above the idle worker", "MB", (ours.memory_mb, 64.0), other="the goal")
+        idle_ms = await stage.lag_ms()
+        await stage.empty("b")
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(stage.load("load.file", {"source": str(stage.source), "table": "b"}))
+            busy_ms = await stage.lag_ms()
+            await loading
+        bench.report.add(f"{name}: lateness of the loop, p99.9", "ms", (busy_ms, idle_ms), other="the same idle")
+
+
+async def merges_round(bench: Bench) -> None:
+    """Measure a merge beside the same statements by hand."""
+    rows = bench.sized(2_000_000)
+    how = {"table": "b", "mode": "merge", "primary_key": ["id"]}
+    async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
+        await stage.empty("a", "b", key=True)
+        psql_s = await stage.psql_merge("a")
+        ours = await stage.load("load.file", how | {"source": str(stage.source)})
+        name = f"load.file, {rows:,} rows of CSV, merge into an empty table"
+        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="the same statements in psql")
+
+
+async def tables_round(bench: Bench) -> None:
+    """Measure a load from a table beside a pipe of two psql."""
+    rows = bench.sized(2_000_000)
+    async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
+        await stage.empty("src", "a", "b", key=True)
+        await stage.psql(f"\\copy src from '{stage.source}' (format csv, header)")
+        await stage.connection.execute("vacuum analyze src")
+        psql_s = await stage.psql("copy src to stdout", "copy a from stdin")
+        await stage.empty("a")
+        ours = await stage.load("load.sql", {"connection": "here", "source_table": "src", "table": "b"})
+        name = f"load.sql, {rows:,} rows"
+        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql copy out | psql copy in")
+
+
 PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "drain": drain_round,
     "pair": pair_round,
@@ -225,6 +275,9 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "snapshot": snapshot_round,
     "designs": designs_round,
     "keys": keys_round,
+    "files": files_round,
+    "merges": merges_round,
+    "tables": tables_round,
 }
 TITLES: Mapping[str, str] = {
     "drain": "Drain",
@@ -238,6 +291,9 @@ TITLES: Mapping[str, str] = {
     "snapshot": "An old snapshot, stale statistics",
     "designs": "Designs of a queue under an old snapshot",
     "keys": "Keys",
+    "files": "Loading files",
+    "merges": "Merging files",
+    "tables": "Loading from another database",
 }
 USUAL = ("drain", "pair", "ingest", "latency", "peers")
 

@@ -59,6 +59,21 @@ def _parse_workers(value: object) -> object:
         ) from None
 
 
+def _parse_connections(value: object) -> object:
+    """Turn the text of DL_CONNECTIONS into names and addresses."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(dsn, str) for dsn in found.values()):
+        raise ValueError('is not a JSON object like {"warehouse": "postgresql://user:password@host/database"}')
+    return found
+
+
 def _split_names(value: object) -> object:
     """Turn a comma-separated text into names."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -114,11 +129,16 @@ class Settings(BaseSettings):
     dl_pg_bindir: Annotated[Path | None, Blankable] = None
     dl_allow_anonymous: bool = False
     dl_metrics_port: Annotated[Annotated[int, Field(ge=1, le=65_535)] | None, Blankable] = None
+    dl_connections: Annotated[dict[str, SecretStr] | None, NoDecode, BeforeValidator(_parse_connections)] = None
     dl_source_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_source_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_unpack_max_ratio: Annotated[float, Field(ge=1)] = 300
     dl_unpack_max_bytes: Annotated[int, Field(ge=1)] = 1 << 40
     dl_cbr_base_url: str = "https://www.cbr.ru"
+    dl_sgx_base_url: str = "https://links.sgx.com"
+    dl_sgx_feed_url: str = (
+        "https://api3.sgx.com/infofeed/Apps?A=COW_Infopubdtstat_Content&B=DailyDataDownload&S_T=1&C_T=60"
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_path: Annotated[Path | None, Blankable] = None
@@ -144,7 +164,15 @@ class Settings(BaseSettings):
             raise ValueError("must be a URI like postgresql://user:password@host:5432/database")
         return value
 
-    @field_validator("dl_cbr_base_url")
+    @field_validator("dl_connections")
+    @classmethod
+    def _check_connections(cls, value: dict[str, SecretStr] | None) -> dict[str, SecretStr] | None:
+        for name, dsn in (value or {}).items():
+            if urlsplit(dsn.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+                raise ValueError(f"{name!r} must be a URI like postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("dl_cbr_base_url", "dl_sgx_base_url", "dl_sgx_feed_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
         parts = urlsplit(value)

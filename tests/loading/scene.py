@@ -14,7 +14,7 @@ from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from dataloader.storage.db import Connection
 from dataloader.workers.pipelines.registry import REGISTRY, load_all
-from tests.workers.harness import enqueue, finished, running_service
+from tests.workers.harness import enqueue, eventually, finished, job_row, running_service
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Scene:
     folder: Path
     settings: Settings
     pg: Connection
+    task: str = "load.file"
 
     def write(self, name: str, content: str | bytes) -> str:
         """Write a file; return its path."""
@@ -47,9 +48,22 @@ class Scene:
         rows = []
         async with running_service(self.settings, REGISTRY):
             for args in several:
-                job = NewJob("load.file", "load.file", {"table": "t"} | args, max_attempts=1)
+                job = NewJob(self.task, self.task, {"table": "t"} | args, max_attempts=1)
                 rows += await finished(self.pg, await enqueue(self.pg, self.settings, job))
         return rows
+
+    async def put_off(self, **args: object) -> asyncpg.Record:
+        """Run one load until it has asked to be run later; return the job's row."""
+        load_all()
+        async with running_service(self.settings, REGISTRY):
+            (job_id,) = await enqueue(self.pg, self.settings, NewJob(self.task, self.task, {"table": "t"} | args))
+
+            async def is_put_off() -> bool:
+                row = await job_row(self.pg, job_id)
+                return bool(row["status"] == "queued" and row["epoch"] == 1)
+
+            await eventually(is_put_off)
+        return await job_row(self.pg, job_id)
 
     async def ended(self, job_id: UUID) -> list[asyncpg.Record]:
         """Run a job that is queued already to its end; return its row."""

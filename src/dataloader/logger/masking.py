@@ -43,10 +43,11 @@ class Masker:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Return a masker that knows every secret of the settings."""
-        values: dict[str, object] = {name: getattr(settings, name) for name in type(settings).model_fields}
+        values = [(name, getattr(settings, name)) for name in type(settings).model_fields]
+        values += [(name, inner) for name, value in values if isinstance(value, dict) for inner in value.values()]
         return cls(
             part
-            for name, value in values.items()
+            for name, value in values
             if isinstance(value, SecretStr)
             for part in _secrets_in(name, value.get_secret_value())
         )
@@ -157,8 +158,8 @@ def _spellings(secret: str) -> set[str]:
 
 
 def _secrets_in(name: str, value: str) -> list[str]:
-    """Return what is secret in a setting: of a DSN its password, of any other all."""
-    if not name.endswith("_dsn"):
+    """Return what is secret in a setting: of an address of a database its password, of any other all."""
+    if not name.endswith(("_dsn", "_connections")):
         return [value]
     parts = urlsplit(value)
     written = parts.password or ""

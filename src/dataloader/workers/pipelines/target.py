@@ -88,13 +88,14 @@ class Target:
         """What is written to: the table itself, or the one that is to take its place."""
         return swap.new_table(self.table, self.job_id) if self.wish.mode == "replace" else self.table
 
-    async def bind(self, tx: ChunkTransaction, incoming: Incoming, *, begun: bool) -> Binding:
+    async def bind(self, tx: ChunkTransaction, incoming: Incoming, *, begun: bool, advice: str) -> Binding:
         """Make the table ready for a source, in the transaction of the source's first rows.
 
         Args:
             tx: The chunk.
             incoming: What comes.
             begun: Whether rows of this load have been written before.
+            advice: What to do when they are gone.
 
         Raises:
             PermanentError: The table is missing or does not fit; the message says what to do.
@@ -103,7 +104,7 @@ class Target:
         self._check_overrides(incoming)
         shape = await describe_table(conn, self.into)
         if shape is None and begun:
-            raise PermanentError(f"{self.into}, with the rows of this load, has been dropped; trigger a new job")
+            raise PermanentError(f"{self.into} is gone, with the rows that were loaded before; {advice}")
         shape = shape or await self._create(tx, incoming)
         unknown = {name for _, name in self._matched(incoming, shape) if name not in shape.columns}
         if unknown:

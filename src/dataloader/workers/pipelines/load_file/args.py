@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dataloader.connectors.files.encoding import normal_name
 from dataloader.connectors.identifiers import check_identifier, parse_target
 from dataloader.connectors.tables import check_type
-from dataloader.exceptions import DataloaderError
+from dataloader.workers.pipelines.checks import checked
 from dataloader.workers.pipelines.target import Wish
 
 Sign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$")]
 Column = Annotated[str, Field(min_length=1, max_length=63)]
-
-T = TypeVar("T")
-
-
-def _checked(check: Callable[[], T]) -> T:
-    """Return what a check of ours returns, its error as Pydantic wants it."""
-    try:
-        return check()
-    except DataloaderError as error:
-        raise ValueError(error.message) from None
 
 
 class LoadFileArgs(BaseModel):
@@ -80,13 +69,13 @@ class LoadFileArgs(BaseModel):
     @field_validator("table")
     @classmethod
     def _check_table(cls, value: str) -> str:
-        _checked(lambda: parse_target(value, schema="public"))
+        checked(lambda: parse_target(value, schema="public"))
         return value
 
     @field_validator("columns")
     @classmethod
     def _check_columns(cls, value: dict[str, str]) -> dict[str, str]:
-        return _checked(lambda: {check_identifier(name): check_type(kind) for name, kind in value.items()})
+        return checked(lambda: {check_identifier(name): check_type(kind) for name, kind in value.items()})
 
     @field_validator("primary_key")
     @classmethod
@@ -98,7 +87,7 @@ class LoadFileArgs(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _check_encoding(cls, value: str | None) -> str | None:
-        return None if value is None else _checked(lambda: normal_name(value))
+        return None if value is None else checked(lambda: normal_name(value))
 
     @field_validator("null")
     @classmethod

@@ -17,11 +17,16 @@ from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
-from dataloader.workers.pipelines.load_file.pace import ChunkSize
 from dataloader.workers.pipelines.load_file.state import LoadState
 from dataloader.workers.pipelines.load_file.writing import Writer, Written
+from dataloader.workers.pipelines.pace import Pace, Span
 from dataloader.workers.pipelines.registry import register
 from dataloader.workers.pipelines.target import Binding, Target
+
+_KIB, _MIB = 1024, 1024 * 1024
+_STREAMED = Span(first=4 * _MIB, least=256 * _KIB, most=256 * _MIB)
+_HELD = Span(first=4 * _MIB, least=256 * _KIB, most=8 * _MIB)
+"""Bytes of chunks that are held in memory, to look for rows in them."""
 
 
 @register("load.file", queue="load.file")
@@ -79,7 +84,7 @@ class Load:
         self._ctx = ctx
         self.state = state
         self._target = Target(args.wish, parse_target(args.table, schema=ctx.settings.pg_schema), ctx.job_id)
-        self._size = ChunkSize(args.chunk_bytes, held=args.on_error == "reject")
+        self._pace = Pace(_STREAMED if args.on_error == "fail" else _HELD, fixed=args.chunk_bytes)
         self._total = state.total_bytes
 
     async def file(self, file: SourceFile) -> AsyncGenerator[None, None]:
@@ -104,7 +109,10 @@ class Load:
         async with self._ctx.transaction() as tx:
             if opened.binding is None:
                 opened.binding = await self._target.bind(
-                    tx, opened.layout.incoming(opened.content.name), begun=self.state.rows > 0
+                    tx,
+                    opened.layout.incoming(opened.content.name),
+                    begun=self.state.rows > 0,
+                    advice="trigger a new job",
                 )
             written = await self._write(tx, opened)
             state = self.state.after(opened.reader.place, rows=written.rows, rejected=len(written.rejects))
@@ -122,13 +130,13 @@ class Load:
                 message=_told(state),
             )
         self.state = state
-        self._size.took(opened.reader.place.offset - before.offset, time.monotonic() - began_s)
+        self._pace.took(opened.reader.place.offset - before.offset, time.monotonic() - began_s)
 
     async def _write(self, tx: ChunkTransaction, opened: Opened) -> Written:
         assert opened.binding is not None  # noqa: S101 - set by the chunk
         writer = Writer(self._args, opened.layout, opened.binding, opened.content.name, opened.content.encoding.server)
         before = opened.reader.place.line - 1
-        async with aclosing(opened.reader.piece(self._size.bytes)) as piece:
+        async with aclosing(opened.reader.piece(self._pace.size)) as piece:
             return await writer.write(tx.connection, piece, before=before)
 
     async def _keep_rejects(self, tx: ChunkTransaction, state: LoadState, written: Written) -> None:

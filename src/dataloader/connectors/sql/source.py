@@ -1,0 +1,216 @@
+"""A query or table of another database: its columns, its keys, and which of its rows are settled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from dataloader.connectors.identifiers import parse_table, quote_all, quote_ident
+from dataloader.exceptions import PermanentError, SourceError
+
+if TYPE_CHECKING:
+    SourceConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    SourceConnection = asyncpg.Connection
+
+CONNECT_TIMEOUT_S = 20.0
+_TEXT_FORMS = {
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "default_transaction_read_only": "on",
+    "application_name": "dataloader load.sql",
+}
+_KEY = """
+select array_agg(a.attname::text order by array_position(i.indkey::int2[], a.attnum))
+  from pg_index i
+  join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey::int2[])
+ where i.indrelid = to_regclass($1) and i.indisprimary
+"""
+_MODIFIED_TYPES = """
+select attname::text as name, format_type(atttypid, atttypmod) as type
+  from pg_attribute
+ where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
+"""
+_REFUSED = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.DataError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Rows of a range of keys.
+
+    Attributes:
+        key: Names of the key's columns; none means all rows.
+        after: Texts of the key before the first row, None from the beginning.
+        upto: Texts of the key of the last row, None to the end.
+        including: Whether rows of the key `after` belong to them.
+    """
+
+    key: tuple[str, ...] = ()
+    after: tuple[str, ...] | None = None
+    upto: tuple[str, ...] | None = None
+    including: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSource:
+    """What is read.
+
+    Attributes:
+        name: For messages.
+        relation: The query in parentheses, or the table, as SQL.
+        columns: Name to type, as PostgreSQL writes it.
+    """
+
+    connection: SourceConnection = field(repr=False)
+    name: str
+    relation: str
+    columns: Mapping[str, str]
+    _table: str | None = None
+
+    async def primary_key(self) -> tuple[str, ...]:
+        """Return the columns of the table's primary key; none if there is none, or it is a query."""
+        if self._table is None:
+            return ()
+        return tuple(await self.connection.fetchval(_KEY, self._table) or ())
+
+    async def last_of(self, bounds: Bounds, rows: int) -> tuple[str, ...] | None:
+        """Return the key of the last of the next so many rows, None if there are none.
+
+        All rows of that key belong to them, so that there may be more.
+        """
+        key = quote_all(bounds.key)
+        texts = ", ".join(f"{quote_ident(name)}::text" for name in bounds.key)
+        descending = ", ".join(f"k.{quote_ident(name)} desc" for name in bounds.key)
+        ordered = f"select {key} from {self.relation} q where {self._condition(bounds)} order by {key} limit {rows}"  # noqa: S608
+        with refused(self.name):
+            row = await self.connection.fetchrow(
+                f"select {texts} from ({ordered}) k order by {descending} limit 1"  # noqa: S608 - all quoted
+            )
+        return None if row is None else tuple(row.values())
+
+    async def highest(self, key: str) -> str | None:
+        """Return the greatest value of a column as text, None if there is none."""
+        name = quote_ident(key)
+        with refused(self.name):
+            found: str | None = await self.connection.fetchval(f"select max({name})::text from {self.relation} q")  # noqa: S608
+        return found
+
+    async def has_nulls(self, key: tuple[str, ...]) -> bool:
+        """Return whether a row lacks a part of its key: no range of keys would have it."""
+        lacking = " or ".join(f"{quote_ident(name)} is null" for name in key)
+        sql = f"select exists (select from {self.relation} q where {lacking})"  # noqa: S608 - all quoted
+        with refused(self.name):
+            return bool(await self.connection.fetchval(sql))
+
+    def copy_sql(self, columns: tuple[str, ...], bounds: Bounds) -> str:
+        """Return the query of a range's rows, in the order of their keys."""
+        order = f" order by {quote_all(bounds.key)}" if bounds.key else ""
+        return f"select {quote_all(columns)} from {self.relation} q where {self._condition(bounds)}{order}"  # noqa: S608
+
+    def _condition(self, bounds: Bounds) -> str:
+        parts = [
+            f"({quote_all(bounds.key)}) {sign} ({self._literals(bounds.key, edge)})"
+            for sign, edge in ((">=" if bounds.including else ">", bounds.after), ("<=", bounds.upto))
+            if edge is not None
+        ]
+        return " and ".join(parts) or "true"
+
+    def _literals(self, key: tuple[str, ...], texts: tuple[str, ...]) -> str:
+        return ", ".join(f"{_literal(text)}::{self.columns[name]}" for name, text in zip(key, texts, strict=True))
+
+
+@asynccontextmanager
+async def open_source(
+    dsn: str, *, connection_name: str, query: str | None, table: str | None
+) -> AsyncIterator[SqlSource]:
+    """Connect to a database, read-only, and describe what is to be read.
+
+    Args:
+        dsn: Where it is; never shown.
+        connection_name: What it is called, for messages.
+        query: A single query, or None.
+        table: A table or view, `name` or `schema.name`, or None.
+
+    Raises:
+        PermanentError: The database refuses us, or the query.
+        SourceError: It cannot be reached now.
+    """
+    connection = await _connect(dsn, connection_name)
+    try:
+        yield await _described(connection, connection_name, query, table)
+    finally:
+        connection.terminate()
+
+
+async def _connect(dsn: str, name: str) -> SourceConnection:
+    with refused(name):
+        try:
+            connection: SourceConnection = await asyncpg.connect(
+                dsn, timeout=CONNECT_TIMEOUT_S, server_settings=_TEXT_FORMS
+            )
+        except TimeoutError:
+            raise SourceError(f"{name} did not answer within {CONNECT_TIMEOUT_S:g} s") from None
+    return connection
+
+
+async def _described(
+    connection: SourceConnection, connection_name: str, query: str | None, table: str | None
+) -> SqlSource:
+    if table is not None:
+        schema = await connection.fetchval("select current_schema()")
+        found = parse_table(table, schema=schema or "public")
+        name, relation = f"{connection_name}.{found}", found.sql
+    else:
+        name, relation = f"the query of {connection_name}", f"(\n{(query or '').strip().rstrip(';')}\n)"
+        found = None
+    with refused(name):
+        statement = await connection.prepare(f"select * from {relation} q")  # noqa: S608 - one statement, read-only
+        attributes = statement.get_attributes()
+        types = await connection.fetchval(
+            "select array_agg(format_type(oid, null) order by n) from unnest($1::oid[]) with ordinality t (oid, n)",
+            [attribute.type.oid for attribute in attributes],
+        )
+        columns = dict(zip([attribute.name for attribute in attributes], types or (), strict=True))
+        if found is not None:
+            rows = await connection.fetch(_MODIFIED_TYPES, found.sql)
+            columns |= {row["name"]: row["type"] for row in rows}
+    if len(columns) < len(attributes) or not columns:
+        raise PermanentError(f"{name}: every column needs a name of its own")
+    return SqlSource(connection, name, relation, columns, found.sql if found else None)
+
+
+@contextmanager
+def refused(name: str) -> Iterator[None]:
+    """Turn what a source's database raises into our errors; what may pass by itself is tried again by the job.
+
+    Raises:
+        PermanentError: It refuses us or the query.
+        SourceError: It went away, or ended the query.
+    """
+    try:
+        yield
+    except _REFUSED as error:
+        raise PermanentError(f"{name}: {error.args[0]}") from None
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise SourceError(f"{name}: {error.args[0] if error.args else type(error).__name__}") from None
+    except OSError as error:
+        raise SourceError(f"{name} cannot be reached: {error.strerror or type(error).__name__}") from None
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("'", "''").replace("\\", "\\\\")
+    return f" E'{escaped}'"

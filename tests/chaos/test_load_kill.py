@@ -1,0 +1,83 @@
+"""SIGKILL at random moments of loads from files: each row once, and little loaded again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from dataloader.config import Settings
+from dataloader.domain.jobs import NewJob
+from tests.chaos.conftest import Size
+from tests.chaos.processes import Fleet
+from tests.workers.harness import enqueue, eventually, finished
+
+CHUNK_BYTES = 64 * 1024
+CHECK = "select count(*) as rows, count(distinct n) as different, sum(n) as total, sum(hashtext(text)) as hash from t"
+
+
+def write_source(path: Path, rows: int) -> None:
+    """Write a file whose fields hold quotes and line ends."""
+    lines = (f'{n},"row ""{n}""\nof the file"\n' for n in range(rows))
+    path.write_text("n,text\n" + "".join(lines))
+
+
+@pytest.mark.parametrize("mode", ["append", "merge", "replace"])
+async def test_a_file_is_loaded_once_whatever_is_killed(
+    *,
+    fleet: Fleet,
+    pg: Any,
+    settings: Settings,
+    tmp_path: Path,
+    size: Size,
+    chance: random.Random,
+    report: Callable[..., None],
+    mode: str,
+) -> None:
+    kills, rows = size.pick(small=(3, 100_000), full=(30, 1_500_000))
+    source = tmp_path / "source.csv"
+    write_source(source, rows)
+    args = {"source": str(source), "table": "t", "mode": mode, "primary_key": ["n"], "chunk_bytes": CHUNK_BYTES}
+    (job_id,) = await enqueue(pg, settings, NewJob("load.file", "load.file", args))
+    start = partial(
+        fleet.start, queues={"load.file": 1}, dl_source_roots=str(tmp_path), dl_default_lease_ttl_sec=2, pg_pool_size=2
+    )
+    worker = start()
+    offsets: list[int] = []
+    for kill in range(kills):
+        await eventually(partial(_has_advanced, pg, job_id, kill + 1))
+        await asyncio.sleep(chance.uniform(0, 0.1))
+        await worker.kill()
+        offsets.append(await _offset(pg, job_id))
+        worker = start()
+    (row,) = await finished(pg, [job_id], within_s=120)
+
+    found = await pg.fetchrow(CHECK)
+    expected = await pg.fetchrow(
+        "select count(*) as rows, count(distinct n) as different, sum(n) as total, sum(hashtext(text)) as hash"
+        " from (select n, format(E'row \"%s\"\\nof the file', n) as text from generate_series(0, $1 - 1) n) s",
+        rows,
+    )
+    report(mode=mode, kills=kills, rows=rows, offsets=offsets[-3:], status=row["status"])
+    assert (row["status"], row["attempt"]) == ("succeeded", 1)
+    assert dict(found) == dict(expected)
+    assert json.loads(row["result"])["rows"] == rows
+    assert offsets == sorted(offsets)
+
+
+async def _has_advanced(pg: Any, job_id: UUID, epoch: int) -> bool:
+    """Return whether the run of an epoch has committed a chunk, or all is done."""
+    found = await pg.fetchrow("select checkpoint_epoch, finished_at from dl_jobs where job_id = $1", job_id)
+    return found["checkpoint_epoch"] == epoch or found["finished_at"] is not None
+
+
+async def _offset(pg: Any, job_id: UUID) -> int:
+    offset = await pg.fetchval("select (checkpoint->>'offset')::bigint from dl_jobs where job_id = $1", job_id)
+    return int(offset or 0)

@@ -1,0 +1,73 @@
+"""A hostile set of files: none kills or hangs the worker, each loads right or says where and what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dataloader.domain.jobs import NewJob
+from dataloader.workers.pipelines.registry import REGISTRY, load_all
+from tests.loading.hostile import ANY, Case, cases
+from tests.loading.scene import Scene, message, result
+from tests.workers.harness import enqueue, finished, running_service
+
+CASES = list(cases())
+LEAST = 150
+PORTION = 30
+
+
+@pytest.fixture
+async def working(scene: Scene) -> AsyncIterator[Scene]:
+    """A scene whose worker runs all the time."""
+    load_all()
+    async with running_service(scene.settings, REGISTRY):
+        yield scene
+
+
+def test_the_set_is_large() -> None:
+    assert len(CASES) >= LEAST
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("start", range(0, len(CASES), PORTION))
+async def test_every_file_loads_right_or_says_where_and_what(working: Scene, start: int) -> None:
+    wrong = {}
+    for case in CASES[start : start + PORTION]:
+        await working.pg.execute("drop table if exists t, t_rejects")
+        try:
+            await check(working, case)
+        except AssertionError as error:
+            wrong[case.name] = str(error)[:500]
+
+    assert wrong == {}
+
+
+async def check(working: Scene, case: Case) -> None:
+    """Load a file, and look at what came of it."""
+    args = {name: value for name, value in case.args.items() if not name.startswith("_")}
+    source = working.write("f", case.content)
+    job = NewJob("load.file", "load.file", {"source": source, "table": "t"} | args, max_attempts=1)
+    (ended,) = await finished(working.pg, await enqueue(working.pg, working.settings, job), within_s=60)
+    if case.rows is None:
+        assert case.reason in message(ended), message(ended)
+        assert "Traceback" not in str(ended["error"]).replace('"traceback"', "")
+        assert await working.pg.fetchval("select to_regclass('t')") is None
+        return
+    assert result(ended)["rows"] == len(case.rows)
+    types = await working.types()
+    if case.types is not None:
+        assert tuple(types.values()) == case.types
+    if "_columns" in case.args:
+        assert tuple(types) == case.args["_columns"]
+    found = await working.rows(f"select {', '.join(f'{_quoted(name)}::text' for name in types)} from t")
+    assert [_seen(*pair) for pair in zip(found, case.rows, strict=True)] == list(case.rows)
+
+
+def _seen(found: tuple[str | None, ...], expected: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    pairs = zip(found, expected, strict=True)
+    return tuple(wanted if wanted == ANY else value for value, wanted in pairs)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
