@@ -69,9 +69,12 @@ class RecordReader:
         self._quotes.reset()
         self._normal.reset()
         read = unfinished = 0
+        record_line = self.place.line
         while block := await self._next(max(limit_bytes - read, min(read, _STEP_BYTES))):
             end = self._end_of_records(block)
             unfinished = unfinished + len(block) if end is None else len(block) - end
+            if end is not None:
+                record_line = self.place.line + block.count(self._newline, 0, end)
             read += len(block)
             if end is not None and read >= limit_bytes:
                 self._rest = block[end:] + self._rest
@@ -80,7 +83,7 @@ class RecordReader:
                 break
             if unfinished > self._max_record_bytes:
                 raise PermanentError(
-                    f"{self._name}, line {self.place.line}: a record is longer than {self._max_record_bytes} bytes; "
+                    f"{self._name}, line {record_line}: a record is longer than {self._max_record_bytes} bytes; "
                     "is a quote not closed?"
                 )
             self._pass(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -144,7 +145,8 @@ class Target:
             if len(columns) == len(incoming.fields):
                 return list(zip(incoming.fields, columns, strict=True))
         pairs = zip(incoming.fields, incoming.columns, strict=True)
-        return [(field, field if field in shape.columns else name) for field, name in pairs]
+        seen = Counter(incoming.fields)
+        return [(field, field if field in shape.columns and seen[field] == 1 else name) for field, name in pairs]
 
     async def _create(self, tx: ChunkTransaction, incoming: Incoming) -> TableShape:
         conn = tx.connection

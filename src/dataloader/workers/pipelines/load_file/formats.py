@@ -73,6 +73,8 @@ def find_layout(content: Content, args: LoadFileArgs) -> Layout:
         raise PermanentError(f"{content.name} is empty")
     if args.format == "jsonl" or (args.format == "auto" and _looks_like_json(text)):
         return _jsonl(text, content)
+    if args.format == "auto":
+        _check_is_delimited(text, content.name)
     return _csv(text, content, args)
 
 
@@ -87,6 +89,19 @@ def _looks_like_json(text: str) -> bool:
         return line.startswith("{") and isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _check_is_delimited(text: str, name: str) -> None:
+    """Refuse what would pass for CSV of one column and is none; `format=csv` takes it all the same.
+
+    Raises:
+        PermanentError: It is a document of another kind.
+    """
+    start = text.lstrip()[:20].lower()
+    if start.startswith(("{", "[")):
+        raise PermanentError(f"{name} is JSON, but not JSON Lines: one object per line is needed")
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        raise PermanentError(f"{name} is a page or an XML document, not data; is the address right?")
 
 
 def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
