@@ -226,7 +226,7 @@ async def files_round(bench: Bench) -> None:
         await stage.empty("a")
         ours = await stage.load("load.file", {"source": str(stage.source), "table": "b"})
         name = f"load.file, {rows:,} rows of CSV, append"
-        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql \\\\copy")
+        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql, \\copy")
         bench.report.add(f"{name}: memory above the idle worker", "MB", (ours.memory_mb, 64.0), other="the goal")
         idle_ms = await stage.lag_ms()
         await stage.empty("b")
@@ -260,7 +260,7 @@ async def tables_round(bench: Bench) -> None:
         await stage.empty("a")
         ours = await stage.load("load.sql", {"connection": "here", "source_table": "src", "table": "b"})
         name = f"load.sql, {rows:,} rows"
-        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql copy out | psql copy in")
+        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql copy out into psql copy in")
 
 
 PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
