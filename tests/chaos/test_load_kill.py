@@ -29,7 +29,7 @@ def write_source(path: Path, rows: int) -> None:
     path.write_text("n,text\n" + "".join(lines))
 
 
-@pytest.mark.parametrize("mode", ["append", "merge", "replace"])
+@pytest.mark.parametrize(("mode", "parallel"), [("append", 1), ("append", 3), ("merge", 1), ("replace", 2)])
 async def test_a_file_is_loaded_once_whatever_is_killed(
     *,
     fleet: Fleet,
@@ -40,14 +40,22 @@ async def test_a_file_is_loaded_once_whatever_is_killed(
     chance: random.Random,
     report: Callable[..., None],
     mode: str,
+    parallel: int,
 ) -> None:
     kills, rows = size.pick(small=(3, 100_000), full=(30, 1_500_000))
     source = tmp_path / "source.csv"
     write_source(source, rows)
-    args = {"source": str(source), "table": "t", "mode": mode, "primary_key": ["n"], "chunk_bytes": CHUNK_BYTES}
+    args = {
+        "source": str(source),
+        "table": "t",
+        "mode": mode,
+        "primary_key": ["n"],
+        "chunk_bytes": CHUNK_BYTES,
+        "parallel": parallel,
+    }
     (job_id,) = await enqueue(pg, settings, NewJob("load.file", "load.file", args))
     start = partial(
-        fleet.start, queues={"load.file": 1}, dl_source_roots=str(tmp_path), dl_default_lease_ttl_sec=2, pg_pool_size=2
+        fleet.start, queues={"load.file": 1}, dl_source_roots=str(tmp_path), dl_default_lease_ttl_sec=2, pg_pool_size=4
     )
     worker = start()
     offsets: list[int] = []

@@ -188,3 +188,31 @@ async def test_a_retried_load_goes_on_behind_its_last_chunk(scene: Scene) -> Non
 
     assert result(again)["rows"] == 4
     assert await scene.rows() == [(1,), (2,), (3,), (4,)]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "reject"])
+async def test_pieces_that_are_loaded_at_the_same_time_make_one_table(scene: Scene, on_error: str) -> None:
+    content = "n\n" + "".join(f"{n}\n" for n in range(5_000)) + ("x\n" if on_error == "reject" else "")
+
+    job = await scene.load(
+        source=scene.write("f.csv", content), parallel=4, chunk_bytes=1_000, on_error=on_error, columns={"n": "int"}
+    )
+
+    assert result(job)["rows"] == 5_000
+    assert await scene.rows("select count(*), count(distinct n) from t") == [(5_000, 5_000)]
+    if on_error == "reject":
+        assert await scene.rows("select line, row from t_rejects") == [(5_002, "x")]
+
+
+async def test_a_bad_row_among_pieces_names_its_line_and_the_rest_can_be_loaded_later(scene: Scene) -> None:
+    await scene.pg.execute("create table t (n int check (n <> 3456))")
+    content = "n\n" + "".join(f"{n}\n" for n in range(5_000))
+    job = await scene.load(source=scene.write("f.csv", content), parallel=4, chunk_bytes=1_000)
+    assert "line 3458" in message(job)
+
+    await scene.pg.execute("alter table t drop constraint t_n_check")
+    await scene.pg.execute("update dl_jobs set status = 'queued', finished_at = null, ready = true, max_attempts = 5")
+    (again,) = await scene.ended(job["job_id"])
+
+    assert result(again)["rows"] == 5_000
+    assert await scene.rows("select count(*), count(distinct n) from t") == [(5_000, 5_000)]

@@ -56,6 +56,7 @@ def as_jsonl(rows: list[tuple[int, str | None]], ends: str) -> bytes:
     mode=st.sampled_from(["append", "merge", "replace"]),
     chunk_bytes=st.one_of(st.none(), st.integers(1, 60)),
     on_error=st.sampled_from(["fail", "reject"]),
+    parallel=st.sampled_from([1, 3]),
 )
 async def test_any_table_comes_back_as_it_was(
     *,
@@ -66,6 +67,7 @@ async def test_any_table_comes_back_as_it_was(
     mode: str,
     chunk_bytes: int | None,
     on_error: str,
+    parallel: int,
 ) -> None:
     await working.pg.execute("drop table if exists t; create table t (place int primary key, n bigint, text text)")
     args: dict[str, Any] = {
@@ -75,6 +77,7 @@ async def test_any_table_comes_back_as_it_was(
         "primary_key": ["place"],
         "chunk_bytes": chunk_bytes,
         "on_error": on_error,
+        "parallel": 1 if mode == "merge" else parallel,
     }
     job = NewJob("load.file", "load.file", args, max_attempts=1)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -66,6 +66,8 @@ class ChunkTransaction:
         connection: The driver's connection, for what the methods do not cover; do not commit on it.
         saved_state: The checkpoint to be committed, None when the chunk has none.
         rows: Rows written so far by the methods of this object.
+        in_turn: Called when of several chunks that are open at a time this one's turn to be committed has come: the
+            place to set the checkpoint, which must tell of all before. What it returns is called after the commit.
     """
 
     def __init__(self, run: Run, resources: Resources, connection: Connection) -> None:
@@ -75,6 +77,7 @@ class ChunkTransaction:
         self.connection = connection
         self.saved_state: Mapping[str, object] | None = None
         self.rows = 0
+        self.in_turn: Callable[[], Awaitable[Callable[[], None]]] | None = None
 
     async def copy_rows(self, table: str, rows: Iterable[Row], columns: Sequence[str] | None = None) -> int:
         """Append rows by COPY; tuples in column order, or mappings; return how many."""
@@ -161,8 +164,10 @@ class ChunkTransaction:
 
 
 @asynccontextmanager
-async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTransaction]:
-    """Open a chunk's transaction, and commit it behind the fence.
+async def open_chunk(
+    run: Run, resources: Resources, *, turn: asyncio.Lock | None = None
+) -> AsyncIterator[ChunkTransaction]:
+    """Open a chunk's transaction, and commit it behind the fence; `turn` orders the commits of several of a run.
 
     The transaction carries the run's name on the server, so that it can be ended there when its worker is frozen. Only
     a connection that is really gone counts as an outage: a source may fail with the same errors.
@@ -174,9 +179,13 @@ async def open_chunk(run: Run, resources: Resources) -> AsyncIterator[ChunkTrans
             await connection.execute(_mark(run, connection, resources.settings.pg_schema))
             chunk = ChunkTransaction(run, resources, connection)
             yield chunk
-            sent_s = time.monotonic()
-            await chunk.seal()
-            await transaction.commit()
+            async with turn or nullcontext():
+                committed = await chunk.in_turn() if chunk.in_turn else None
+                sent_s = time.monotonic()
+                await chunk.seal()
+                await transaction.commit()
+                if committed is not None:
+                    committed()
         except BaseException as error:
             if await _undo(connection, transaction, error):
                 raise DatabaseAwayError(f"the chunk's connection is gone: {type(error).__name__}") from error

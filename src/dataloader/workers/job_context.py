@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -148,6 +149,20 @@ class JobContext:
                 self.checkpoint = chunk.saved_state
         finally:
             self._in_transaction, self._chunk = False, None
+
+    @asynccontextmanager
+    async def transaction_beside(self, turn: asyncio.Lock) -> AsyncIterator[ChunkTransaction]:
+        """Open one of several chunks that are filled at the same time, each fenced like that of `transaction`.
+
+        Set `tx.in_turn`: what a chunk commits as its checkpoint must tell of all chunks committed before it.
+
+        Args:
+            turn: One for all of them; held while one is committed.
+        """
+        async with open_chunk(self._run, self._resources, turn=turn) as chunk:
+            yield chunk
+        if chunk.saved_state is not None:
+            self.checkpoint = chunk.saved_state
 
     def abandon(self) -> None:
         """Cut the connection of a chunk that was left open; the server rolls it back."""

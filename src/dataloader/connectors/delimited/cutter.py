@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from dataloader.connectors.delimited.dialect import Dialect
@@ -15,7 +16,7 @@ MAX_RECORD_BYTES = 64 * 1024 * 1024
 _STEP_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """Where a stream has been read to.
 
@@ -90,6 +91,12 @@ class RecordReader:
             yield self._normal.feed(block)
         if tail := self._normal.finish():
             yield tail
+
+    async def skip(self, limit_bytes: int) -> None:
+        """Read over a piece: `place` and `at_end` are as if it had been given."""
+        async with aclosing(self.piece(limit_bytes)) as blocks:
+            async for _ in blocks:
+                pass
 
     async def _next(self, wanted: int) -> bytes:
         """Return what comes next, no more than wanted; nothing at the end."""

@@ -61,6 +61,9 @@ class LoadFileArgs(BaseModel):
     null: Annotated[str, Field(max_length=100, description="How a missing value is written.")] = ""
     header: Annotated[bool, Field(description="Whether the first record names the columns.")] = True
     skip_lines: Annotated[int, Field(ge=0, le=10_000, description="Lines before the header that are no data.")] = 0
+    parallel: Annotated[
+        int, Field(ge=1, le=16, description="Pieces of a plain file that are loaded at the same time; not to merge.")
+    ] = 1
     chunk_bytes: Annotated[
         int | None,
         Field(ge=1, le=1 << 30, description="Bytes per transaction; by default as many as take two seconds."),
@@ -100,6 +103,10 @@ class LoadFileArgs(BaseModel):
     def _check_together(self) -> Self:
         if self.mode == "merge" and not self.primary_key:
             raise ValueError("mode=merge needs primary_key: the columns that tell rows apart")
+        if self.parallel > 1 and self.mode == "merge":
+            raise ValueError(
+                "mode=merge loads one piece after the other: the last row of a key wins; leave parallel at 1"
+            )
         if self.delimiter is not None and self.delimiter in {self.quote, self.escape}:
             raise ValueError("delimiter must differ from quote and escape")
         return self

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from dataloader.connectors.delimited import RecordReader
+from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.files import Content, FileAccess, FileVersion, SourceFile
 from dataloader.connectors.identifiers import parse_target
 from dataloader.connectors.loading.rejects import rejects_table, store_rejects
@@ -17,7 +20,8 @@ from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
-from dataloader.workers.pipelines.load_file.state import LoadState
+from dataloader.workers.pipelines.load_file.state import LoadState, Segment
+from dataloader.workers.pipelines.load_file.waves import at_once, blocks_of, cut
 from dataloader.workers.pipelines.load_file.writing import Writer, Written
 from dataloader.workers.pipelines.pace import Pace, Span
 from dataloader.workers.pipelines.registry import register
@@ -66,7 +70,6 @@ class Opened:
 
     content: Content
     layout: Layout
-    reader: RecordReader
     binding: Binding | None = None
 
 
@@ -94,50 +97,82 @@ class Load:
         if not content.seekable:
             self._total = None
         layout = find_layout(content, self._args)
+        opened = Opened(content, layout)
+        while holes := self.state.holes():
+            await self._wave(opened, holes)
+            yield
         async with layout.reader(content, self.state.place) as reader:
-            opened = Opened(content, layout, reader)
             while not reader.at_end:
-                await self._chunk(opened)
+                segments: list[Segment] = []
+                if self._args.parallel > 1 and content.seekable and opened.binding is not None:
+                    segments = await cut(reader, count=self._args.parallel, size=self._pace.size)
+                if segments:
+                    await self._wave(opened, segments, ending=reader.at_end)
+                else:
+                    await self._chunk(opened, reader)
                 yield
 
     def _check_version(self, version: FileVersion, name: str) -> None:
         LoadState.of([(name, version)], {"files": [self.state.files[self.state.file]]})
 
-    async def _chunk(self, opened: Opened) -> None:
-        """Load one chunk in one transaction."""
-        began_s, before = time.monotonic(), opened.reader.place
+    async def _chunk(self, opened: Opened, reader: RecordReader) -> None:
+        """Load the next chunk in one transaction."""
+        began_s, before = time.monotonic(), reader.place
         async with self._ctx.transaction() as tx:
-            if opened.binding is None:
-                opened.binding = await self._target.bind(
-                    tx,
-                    opened.layout.incoming(opened.content.name),
-                    begun=self.state.rows > 0,
-                    advice="trigger a new job",
-                )
-            written = await self._write(tx, opened)
-            state = self.state.after(opened.reader.place, rows=written.rows, rejected=len(written.rejects))
-            await self._keep_rejects(tx, state, written)
-            if opened.reader.at_end:
-                state = state.next_file()
-            if state.finished:
-                await self._finish(tx, state)
-            tx.rows += written.rows
-            tx.checkpoint(
-                state.as_json(),
-                done=state.bytes + state.offset,
-                total=self._total,
-                unit="bytes",
-                message=_told(state),
-            )
-        self.state = state
-        self._pace.took(opened.reader.place.offset - before.offset, time.monotonic() - began_s)
+            written = await self._write(tx, opened, reader.piece(self._pace.size), before)
+            state = self.state.after(reader.place, rows=written.rows, rejected=len(written.rejects))
+            self.state = await self._settle(tx, state, written, ended=reader.at_end)
+        self._pace.took(reader.place.offset - before.offset, time.monotonic() - began_s)
 
-    async def _write(self, tx: ChunkTransaction, opened: Opened) -> Written:
-        assert opened.binding is not None  # noqa: S101 - set by the chunk
-        writer = Writer(self._args, opened.layout, opened.binding, opened.content.name, opened.content.encoding.server)
-        before = opened.reader.place.line - 1
-        async with aclosing(opened.reader.piece(self._pace.size)) as piece:
-            return await writer.write(tx.connection, piece, before=before)
+    async def _wave(self, opened: Opened, segments: Sequence[Segment], *, ending: bool = False) -> None:
+        """Load segments at the same time, each in a transaction of its own; the file ends with the last if `ending`."""
+        began_s, turn = time.monotonic(), asyncio.Lock()
+        end = max(segment.end for segment in segments)
+
+        async def load(segment: Segment) -> None:
+            async with self._ctx.transaction_beside(turn) as tx:
+                blocks = blocks_of(opened.content, opened.layout, segment)
+                written = await self._write(tx, opened, blocks, segment.begin)
+                tx.in_turn = partial(settle, tx, segment, written)
+
+        async def settle(tx: ChunkTransaction, segment: Segment, written: Written) -> Callable[[], None]:
+            state = self.state.after_segment(segment, rows=written.rows, rejected=len(written.rejects))
+            ended = ending and not state.ahead and state.place == end
+            return partial(self._enter, await self._settle(tx, state, written, ended=ended))
+
+        if opened.binding is None:
+            await load(segments[0])
+            segments = segments[1:]
+        await at_once(segments, load)
+        if segments:
+            self._pace.took(max(segment.size for segment in segments), time.monotonic() - began_s)
+
+    def _enter(self, state: LoadState) -> None:
+        self.state = state
+
+    async def _settle(self, tx: ChunkTransaction, state: LoadState, written: Written, *, ended: bool) -> LoadState:
+        """Write what goes with a chunk's rows; return the state to commit with them."""
+        await self._keep_rejects(tx, state, written)
+        if ended:
+            state = state.next_file()
+        if state.finished:
+            await self._finish(tx, state)
+        tx.rows += written.rows
+        done = state.bytes + state.offset + sum(segment.size for segment in state.ahead)
+        tx.checkpoint(state.as_json(), done=done, total=self._total, unit="bytes", message=_told(state))
+        return state
+
+    async def _write(
+        self, tx: ChunkTransaction, opened: Opened, blocks: AsyncGenerator[bytes, None], begin: Place
+    ) -> Written:
+        binding = opened.binding
+        if binding is None:
+            incoming = opened.layout.incoming(opened.content.name)
+            binding = await self._target.bind(tx, incoming, begun=self.state.rows > 0, advice="trigger a new job")
+            opened.binding = binding
+        writer = Writer(self._args, opened.layout, binding, opened.content.name, opened.content.encoding.server)
+        async with aclosing(blocks):
+            return await writer.write(tx.connection, blocks, before=begin.line - 1)
 
     async def _keep_rejects(self, tx: ChunkTransaction, state: LoadState, written: Written) -> None:
         """Store the rows that were not taken.

@@ -12,6 +12,19 @@ from dataloader.connectors.files.source import FileChangedError
 from dataloader.exceptions import PermanentError
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """Whole records of a file, from one place to another."""
+
+    begin: Place
+    end: Place
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.end.offset - self.begin.offset
+
+
 @dataclass(frozen=True, slots=True)
 class LoadState:
     """How far a load has come.
@@ -21,6 +34,7 @@ class LoadState:
         file: Number of the file that is being loaded.
         offset: Bytes of its content that are loaded; 0 before its first row.
         line: Line that begins there.
+        ahead: Segments beyond that are loaded already: they were beside others that are not.
         rows: Rows loaded, of all files.
         rejected: Rows rejected, of all files.
         bytes: Bytes loaded of the files before.
@@ -31,6 +45,7 @@ class LoadState:
     file: int = 0
     offset: int = 0
     line: int = 1
+    ahead: tuple[Segment, ...] = ()
     rows: int = 0
     rejected: int = 0
     bytes: int = 0
@@ -47,7 +62,11 @@ class LoadState:
         now = tuple((name, version.size, version.token) for name, version in files)
         if checkpoint is None:
             return cls(now)
-        then = cls(**{**checkpoint, "files": tuple((str(n), s, str(t)) for n, s, t in checkpoint["files"])})
+        ahead = tuple(
+            Segment(Place(**segment["begin"]), Place(**segment["end"])) for segment in checkpoint.get("ahead", ())
+        )
+        named = tuple((str(n), s, str(t)) for n, s, t in checkpoint["files"])
+        then = cls(**{**checkpoint, "files": named, "ahead": ahead})
         if [name for name, _, _ in then.files] != [name for name, _, _ in now]:
             raise PermanentError("the files of this load are no longer those it began with; trigger a new job")
         for before, after in zip(then.files, now, strict=True):
@@ -71,6 +90,26 @@ class LoadState:
         return replace(
             self, offset=place.offset, line=place.line, rows=self.rows + rows, rejected=self.rejected + rejected
         )
+
+    def after_segment(self, segment: Segment, *, rows: int, rejected: int) -> LoadState:
+        """Return the state behind a segment that was loaded beside others; segments that meet become one."""
+        waiting = sorted((*self.ahead, segment))
+        place = self.place
+        while waiting and waiting[0].begin.offset <= place.offset:
+            place = waiting.pop(0).end
+        return replace(
+            self,
+            offset=place.offset,
+            line=place.line,
+            ahead=tuple(waiting),
+            rows=self.rows + rows,
+            rejected=self.rejected + rejected,
+        )
+
+    def holes(self) -> list[Segment]:
+        """Return what is not loaded before the last segment that is."""
+        begins = [self.place, *(segment.end for segment in self.ahead)]
+        return [Segment(begin, segment.begin) for begin, segment in zip(begins, self.ahead, strict=False)]
 
     def next_file(self) -> LoadState:
         """Return the state at the beginning of the next file; finished behind the last."""
