@@ -23,6 +23,7 @@ OPERATIONS = dict(_operations())
 PATHS = {
     "POST /api/v1/jobs/trigger", "POST /api/v1/jobs/trigger/bulk", "GET /api/v1/jobs", "GET /api/v1/jobs/{job_id}",
     "GET /api/v1/jobs/{job_id}/status", "POST /api/v1/jobs/{job_id}/cancel", "POST /api/v1/jobs/{job_id}/retry",
+    "GET /api/v1/jobs/{job_id}/chunks",
     "GET /api/v1/jobs/{job_id}/events", "GET /api/v1/jobs/{job_id}/why", "GET /api/v1/tasks",
     "GET /api/v1/tasks/{task}", "GET /api/v1/queues", "POST /api/v1/queues/{queue}/pause",
     "POST /api/v1/queues/{queue}/resume", "GET /api/v1/workers", "GET /health", "GET /status", "GET /metrics",

@@ -148,7 +148,7 @@ CASES: dict[str, tuple[str, int]] = {
     "heartbeat": (f"$held, {fifty('1')}, {fifty('null::jsonb')}, 60", 3 * 50),
     "exchange that settles": (f"$held, {', '.join(map(fifty, _ENDS))}, 'actor', '{{}}', '{{}}', {_NO_CLAIM}", 3 * 50),
     "exchange": (f"{_NONE_WITH_ERRORS}, $held, {fifty('1')}, {_CLAIM}", 6 * 50),
-    "checkpoint": ("$one, 1, '{}', null, 60", 3),
+    "checkpoint": ("$one, 1, '{}', null, 60, null", 3),
     "fate": ("$held", 50),
     "prune_jobs": ("0.5, 100", 2 * 100),
 }

@@ -34,8 +34,12 @@ async def left(pg: Connection) -> set[UUID]:
     return {row["job_id"] for row in await pg.fetch("select job_id from dl_jobs")}
 
 
-async def test_jobs_that_ended_long_ago_go_with_their_events(pg: Connection) -> None:
+async def test_jobs_that_ended_long_ago_go_with_their_events_and_chunks(pg: Connection) -> None:
     old, young = await finished(pg, days_ago=31), await finished(pg, days_ago=29)
+    chunk = (
+        "insert into dl_chunks (job_id, epoch, attempt, rows_in, rows_out, rejected, ms) values ($1, 1, 1, 1, 1, 0, 1)"
+    )
+    await pg.executemany(chunk, [(old,), (young,)])
     (queued,) = await enqueue(pg, job())
     await pg.execute("update dl_jobs set created_at = now() - interval '1 year'")
 
@@ -43,6 +47,7 @@ async def test_jobs_that_ended_long_ago_go_with_their_events(pg: Connection) -> 
 
     assert await left(pg) == {young, queued}
     assert await pg.fetchval("select count(*) from dl_job_events where job_id = $1", old) == 0
+    assert [row["job_id"] for row in await pg.fetch("select job_id from dl_chunks")] == [young]
     assert await pg.fetchval("select count(*) from dl_job_events where job_id = $1", young) == 3
 
 

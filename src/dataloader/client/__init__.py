@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataloader.api.v1.fleet_schemas import QueueView, TaskView, WorkerView
 from dataloader.api.v1.schemas import (
     BulkItem,
+    JobChunkView,
     JobDetail,
     JobEventView,
     JobProgress,
@@ -22,6 +23,7 @@ from dataloader.client.transport import Patience
 __all__ = [
     "BulkItem",
     "DataloaderClient",
+    "JobChunkView",
     "JobDetail",
     "JobEventView",
     "JobFilter",

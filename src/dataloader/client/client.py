@@ -16,6 +16,8 @@ from dataloader.api.v1.fleet_schemas import QueueList, QueueView, TaskList, Task
 from dataloader.api.v1.schemas import (
     BulkItem,
     BulkTriggered,
+    JobChunks,
+    JobChunkView,
     JobDetail,
     JobEvents,
     JobEventView,
@@ -205,6 +207,18 @@ class DataloaderClient:
             part = await self._ask(JobEvents, "GET", f"/jobs/{_part(job_id)}/events", params=params)
             for event in part.events:
                 yield event
+            after = part.next_after
+            if after is None:
+                return
+
+    async def chunks(self, job_id: UUID | str) -> AsyncIterator[JobChunkView]:
+        """Yield the job's committed chunks, oldest first."""
+        after: int | None = None
+        while True:
+            params = [] if after is None else [("after", str(after))]
+            part = await self._ask(JobChunks, "GET", f"/jobs/{_part(job_id)}/chunks", params=params)
+            for chunk in part.chunks:
+                yield chunk
             after = part.next_after
             if after is None:
                 return

@@ -224,6 +224,37 @@ class JobEvent(Base):
     )
 
 
+class Chunk(Base):
+    """One committed chunk of a load: where its rows came from, and what became of them.
+
+    Attributes:
+        source: A file, a table, a query, as people know it; None when the pipeline did not say.
+        range: Where in the source the rows are; what it means is the pipeline's.
+        rows_in: Rows that came.
+        rows_out: Rows that were written.
+        rejected: Rows that were set aside.
+        bytes: Bytes that came, None when they are not counted.
+        ms: From the beginning of the chunk to its fence.
+    """
+
+    __tablename__ = "dl_chunks"
+
+    job_id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True)
+    chunk_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=_now())
+    epoch: Mapped[int]
+    attempt: Mapped[int]
+    source: Mapped[str | None]
+    range: Mapped[Json | None]
+    rows_in: Mapped[int] = mapped_column(BigInteger)
+    rows_out: Mapped[int] = mapped_column(BigInteger)
+    rejected: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
+    ms: Mapped[float]
+
+    __table_args__ = ({"postgresql_with": {"autovacuum_vacuum_insert_scale_factor": 0.1}},)
+
+
 class Idempotency(Base):
     """Which request an idempotency key stands for.
 

@@ -77,6 +77,8 @@ class ChunkTransaction:
         self.connection = connection
         self.saved_state: Mapping[str, object] | None = None
         self.rows = 0
+        self._line: dict[str, object] | None = None
+        self._began_s = time.monotonic()
         self.in_turn: Callable[[], Awaitable[Callable[[], None]]] | None = None
 
     async def copy_rows(self, table: str, rows: Iterable[Row], columns: Sequence[str] | None = None) -> int:
@@ -140,6 +142,43 @@ class ChunkTransaction:
         given = {"done": done, "total": total, "unit": unit, "message": message}
         self._progress = {name: value for name, value in given.items() if value is not None}
 
+    def record(
+        self,
+        *,
+        source: str | None = None,
+        range: Mapping[str, object] | None = None,  # noqa: A002 - the ledger's name
+        rows_in: int | None = None,
+        rejected: int = 0,
+        size_bytes: int | None = None,
+    ) -> None:
+        """Say for the ledger of chunks where the rows came from; a chunk with rows has a line of its own anyway.
+
+        Args:
+            source: A file, a table, an address, without secrets.
+            range: Where in it, as a JSON object.
+            rows_in: Rows that came; as many as were written unless given.
+            rejected: Rows that were set aside.
+            size_bytes: Bytes that came.
+        """
+        self._line = {
+            "source": source,
+            "range": None if range is None else dict(range),
+            "rows_in": rows_in,
+            "rejected": rejected,
+            "bytes": size_bytes,
+        }
+
+    def _ledger_line(self) -> Mapping[str, object] | None:
+        if self._line is None and not self.rows:
+            return None
+        line = self._line or {"rejected": 0}
+        rows_in = line.get("rows_in")
+        return line | {
+            "rows_in": self.rows if rows_in is None else rows_in,
+            "rows_out": self.rows,
+            "ms": (time.monotonic() - self._began_s) * 1e3,
+        }
+
     async def seal(self) -> None:
         """Fence the transaction as its last statement.
 
@@ -151,7 +190,11 @@ class ChunkTransaction:
         if self._progress:
             self._run.meter.update(self._progress)
         asked = await self._resources.queue.checkpoint(
-            self.connection, self._run.lease, state=self.saved_state, progress=self._run.progress()
+            self.connection,
+            self._run.lease,
+            state=self.saved_state,
+            progress=self._run.progress(),
+            line=self._ledger_line(),
         )
         if asked is None:
             self._run.request_stop(StopReason.LEASE_LOST)

@@ -17,6 +17,7 @@ from dataloader.api.v1.schemas import (
     WAIT_LIMIT_S,
     BulkRequest,
     BulkTriggered,
+    JobChunks,
     JobDetail,
     JobEvents,
     JobPage,
@@ -122,6 +123,17 @@ async def get_events(
 ) -> JobEvents:
     """What happened to a job, when, and by whom; oldest first."""
     return await jobs.events(job_id, after=after, limit=limit)
+
+
+@router.get("/{job_id}/chunks", summary="Get the chunks of a job", responses=documented(404, 422, 500, 503))
+async def get_chunks(
+    job_id: JobId,
+    jobs: Jobs,
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Chunks after this one.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="Chunks per page.")] = 100,
+) -> JobChunks:
+    """What each committed chunk of a job loaded, from where and how fast; oldest first."""
+    return await jobs.chunks(job_id, after=after, limit=limit)
 
 
 @router.get("/{job_id}/why", summary="Explain why a job waits", responses=documented(404, 422, 500, 503))

@@ -251,6 +251,29 @@ class JobEvents(AnswerModel):
     next_after: int | None = Field(description="Pass it as `after` for what follows; null when this was the end.")
 
 
+class JobChunkView(AnswerModel):
+    """One committed chunk."""
+
+    chunk_id: int = Field(description="Grows with time.", examples=[42])
+    at: datetime
+    epoch: int
+    attempt: int
+    source: str | None = Field(description="Where its rows came from.", examples=["/data/prices.csv"])
+    range: dict[str, object] | None = Field(description="Where in the source they are.")
+    rows_in: int = Field(description="Rows that came.")
+    rows_out: int = Field(description="Rows that were written.")
+    rejected: int = Field(description="Rows that were set aside.")
+    bytes: int | None = Field(description="Bytes that came, null when they are not counted.")
+    ms: float = Field(description="How long it took.")
+
+
+class JobChunks(AnswerModel):
+    """A part of a job's ledger of chunks, oldest first."""
+
+    chunks: list[JobChunkView]
+    next_after: int | None = Field(description="Pass it as `after` for what follows; null when this was the end.")
+
+
 class WaitReason(AnswerModel):
     """One thing that keeps a job waiting."""
 

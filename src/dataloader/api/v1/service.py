@@ -15,6 +15,8 @@ from dataloader.api.v1.paging import cursor_of, read_cursor, read_labels
 from dataloader.api.v1.schemas import (
     BulkItem,
     BulkTriggered,
+    JobChunks,
+    JobChunkView,
     JobDetail,
     JobEvents,
     JobEventView,
@@ -212,6 +214,19 @@ class JobService:
                 _existing(job_id, await self._jobs.status(connection, job_id))
         events = [JobEventView.model_validate(row) for row in rows[:limit]]
         return JobEvents(events=events, next_after=events[-1].event_id if len(rows) > limit else None)
+
+    async def chunks(self, job_id: UUID, *, after: int, limit: int) -> JobChunks:
+        """Return the committed chunks of a job after one of them.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        async with self._database.reading() as connection:
+            rows = await self._jobs.chunks(connection, job_id, after=after, limit=limit + 1)
+            if not rows:
+                _existing(job_id, await self._jobs.status(connection, job_id))
+        chunks = [JobChunkView.model_validate(row) for row in rows[:limit]]
+        return JobChunks(chunks=chunks, next_after=chunks[-1].chunk_id if len(rows) > limit else None)
 
     async def why(self, job_id: UUID) -> JobWhy:
         """Return what a job waits for.

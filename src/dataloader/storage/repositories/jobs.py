@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dataloader.domain.jobs import JobStatus
-from dataloader.storage.models import Job, JobEvent
+from dataloader.storage.models import Chunk, Job, JobEvent
 from dataloader.storage.queries import load_queries
 
 COUNT_LIMIT = 10_000
@@ -169,6 +169,12 @@ class JobsRepository:
             JobEvent.data,
         ).where(JobEvent.job_id == job_id, JobEvent.event_id > after)
         return await _all(connection, statement.order_by(JobEvent.event_id).limit(limit))
+
+    async def chunks(self, connection: AsyncConnection, job_id: UUID, *, after: int, limit: int) -> list[Row]:
+        """Return the committed chunks of a job after one of them, oldest first."""
+        columns = [column for column in Chunk.__table__.columns if column is not Chunk.__table__.c.job_id]
+        statement = select(*columns).where(Chunk.job_id == job_id, Chunk.chunk_id > after)
+        return await _all(connection, statement.order_by(Chunk.chunk_id).limit(limit))
 
     async def statuses(self, connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, JobStatus]:
         """Return the status of each of these jobs that exists."""

@@ -137,8 +137,9 @@ class QueueRepository:
         *,
         state: Mapping[str, object] | None,
         progress: Mapping[str, object] | None,
+        line: Mapping[str, object] | None = None,
     ) -> bool | None:
-        """Fence the open transaction, and save checkpoint and progress with it.
+        """Fence the open transaction, and save checkpoint and progress with it, and a line of the ledger of chunks.
 
         Returns:
             Whether the job was asked to stop; None when the lease is gone and the transaction must be rolled back.
@@ -150,6 +151,7 @@ class QueueRepository:
             None if state is None else dump_storable(state),
             None if progress is None else dump(progress),
             self._lease_s,
+            None if line is None else dump_storable(line),
         )
         return cancel_requested
 

@@ -120,6 +120,7 @@ class Load:
         began_s, before = time.monotonic(), reader.place
         async with self._ctx.transaction() as tx:
             written = await self._write(tx, opened, reader.piece(self._pace.size), before)
+            _record(tx, opened.content.name, Segment(before, reader.place), written)
             state = self.state.after(reader.place, rows=written.rows, rejected=len(written.rejects))
             self.state = await self._settle(tx, state, written, ended=reader.at_end)
         self._pace.took(reader.place.offset - before.offset, time.monotonic() - began_s)
@@ -133,6 +134,7 @@ class Load:
             async with self._ctx.transaction_beside(turn) as tx:
                 blocks = blocks_of(opened.content, opened.layout, segment)
                 written = await self._write(tx, opened, blocks, segment.begin)
+                _record(tx, opened.content.name, segment, written)
                 tx.in_turn = partial(settle, tx, segment, written)
 
         async def settle(tx: ChunkTransaction, segment: Segment, written: Written) -> Callable[[], None]:
@@ -202,6 +204,16 @@ class Load:
                 f"{rejected if state.rejected else ''}"
             )
         await self._target.finish(tx.connection)
+
+
+def _record(tx: ChunkTransaction, source: str, segment: Segment, written: Written) -> None:
+    tx.record(
+        source=source,
+        range={"begin": segment.begin.offset, "end": segment.end.offset, "line": segment.begin.line},
+        rows_in=written.rows + len(written.rejects),
+        rejected=len(written.rejects),
+        size_bytes=segment.size,
+    )
 
 
 def _told(state: LoadState) -> str:

@@ -165,6 +165,7 @@ class Load:
             await self._move_mark(tx, last[0])
         rows = await self._copy(tx, await self._bound(tx), replace(self.state.bounds, upto=last or None))
         tx.rows += rows
+        tx.record(source=self._source.name, range={"after": list(self.state.after), "upto": list(last)})
         if not self.state.key:
             return replace(await self._finish(tx, rows), after=last)
         return replace(self.state, after=last, including=False, rows=self.state.rows + rows)
