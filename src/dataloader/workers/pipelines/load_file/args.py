@@ -10,6 +10,7 @@ from dataloader.connectors.files.encoding import normal_name
 from dataloader.connectors.identifiers import check_identifier, parse_target
 from dataloader.connectors.tables import check_type
 from dataloader.workers.pipelines.checks import checked
+from dataloader.workers.pipelines.expect import Expect
 from dataloader.workers.pipelines.target import Wish
 
 Sign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$")]
@@ -52,6 +53,7 @@ class LoadFileArgs(BaseModel):
         Field(description="A row that does not fit ends the job, or goes to <table>_rejects."),
     ] = "fail"
     max_rejects: Annotated[int, Field(ge=0, description="Rejected rows that end the job after all.")] = 1_000
+    expect: Annotated[Expect | None, Field(description="What must hold of the table at the end.")] = None
     min_rows: Annotated[int, Field(ge=0, description="Fewer rows than these are a failure.")] = 1
     member: Annotated[str | None, Field(description="File inside of a ZIP archive, or a pattern for several.")] = None
     encoding: Annotated[str | None, Field(description="Unless the file says so itself or is UTF-8.")] = None

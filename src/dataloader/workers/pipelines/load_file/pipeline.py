@@ -18,6 +18,7 @@ from dataloader.connectors.loading.rows import excerpt
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
+from dataloader.workers.pipelines.expect import check
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
 from dataloader.workers.pipelines.load_file.state import LoadState, Segment
@@ -49,6 +50,7 @@ async def load_file(args: LoadFileArgs, ctx: JobContext) -> AsyncGenerator[None,
             "rejected": load.state.rejected,
             "files": len(files),
             "bytes": load.state.bytes,
+            **({"warnings": load.warnings} if load.warnings else {}),
         }
 
 
@@ -80,6 +82,9 @@ class Load:
         args: What to load.
         ctx: The job.
         state: Where to go on.
+
+    Attributes:
+        warnings: What is not as expected, and only warns.
     """
 
     def __init__(self, args: LoadFileArgs, ctx: JobContext, state: LoadState) -> None:
@@ -89,6 +94,7 @@ class Load:
         self._target = Target(args.wish, parse_target(args.table, schema=ctx.settings.pg_schema), ctx.job_id)
         self._pace = Pace(_STREAMED if args.on_error == "fail" else _HELD, fixed=args.chunk_bytes)
         self._total = state.total_bytes
+        self.warnings: list[str] = []
 
     async def file(self, file: SourceFile) -> AsyncGenerator[None, None]:
         """Load one file from where the state says, chunk by chunk, each committed with the state behind it."""
@@ -203,6 +209,7 @@ class Load:
                 f"{state.rows} rows came, at least {self._args.min_rows} are expected (min_rows)"
                 f"{rejected if state.rejected else ''}"
             )
+        self.warnings = await check(self._args.expect, tx, self._target.into)
         await self._target.finish(tx.connection)
 
 

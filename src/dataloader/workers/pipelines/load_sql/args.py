@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from dataloader.connectors.identifiers import check_identifier, parse_table, parse_target
 from dataloader.connectors.tables import check_type
 from dataloader.workers.pipelines.checks import checked
+from dataloader.workers.pipelines.expect import Expect
 from dataloader.workers.pipelines.target import Wish
 
 Column = Annotated[str, Field(min_length=1, max_length=63)]
@@ -42,6 +43,7 @@ class LoadSqlArgs(BaseModel):
         Literal["freeze", "evolve"],
         Field(description="Refuse columns that the table lacks, or add them and widen types."),
     ] = "freeze"
+    expect: Annotated[Expect | None, Field(description="What must hold of the table at the end.")] = None
     min_rows: Annotated[
         int | None, Field(ge=0, description="Fewer rows than these are a failure; 1, and 0 for incremental loads.")
     ] = None

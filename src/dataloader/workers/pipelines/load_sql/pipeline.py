@@ -16,6 +16,7 @@ from dataloader.connectors.sql.source import Bounds
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
+from dataloader.workers.pipelines.expect import check
 from dataloader.workers.pipelines.load_sql.args import LoadSqlArgs
 from dataloader.workers.pipelines.pace import Pace, Span
 from dataloader.workers.pipelines.registry import register
@@ -47,7 +48,8 @@ async def load_sql(args: LoadSqlArgs, ctx: JobContext) -> AsyncGenerator[None, N
         while not load.state.finished:
             await load.step()
             yield
-        ctx.result = {"rows": load.state.rows, "mark": load.state.after[0] if args.incremental_key else None}
+        mark = load.state.after[0] if args.incremental_key and load.state.after else None
+        ctx.result = {"rows": load.state.rows, "mark": mark} | ({"warnings": load.warnings} if load.warnings else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,9 @@ class Load:
         args: What to load.
         ctx: The job.
         source: What is read.
+
+    Attributes:
+        warnings: What is not as expected, and only warns.
     """
 
     def __init__(self, args: LoadSqlArgs, ctx: JobContext, source: SqlSource) -> None:
@@ -101,6 +106,7 @@ class Load:
         self._binding: Binding | None = None
         self._pace = Pace(_ROWS, fixed=args.chunk_rows)
         self.state = SqlState()
+        self.warnings: list[str] = []
 
     async def begin(self) -> None:
         """Find out where to go on, and where to stop.
@@ -214,9 +220,10 @@ class Load:
         state = replace(self.state, rows=self.state.rows + rows, finished=True)
         if state.rows < self._args.least_rows:
             raise PermanentError(f"{state.rows} rows came, at least {self._args.least_rows} are expected (min_rows)")
-        if self._args.mode == "replace":
+        if self._args.mode == "replace" or self._args.expect:
             await self._bound(tx)
-            await self._target.finish(tx.connection)
+        self.warnings = await check(self._args.expect, tx, self._target.into)
+        await self._target.finish(tx.connection)
         return state
 
 
