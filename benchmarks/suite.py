@@ -228,6 +228,11 @@ async def files_round(bench: Bench) -> None:
         name = f"load.file, {rows:,} rows of CSV, append"
         bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql, \\copy")
         bench.report.add(f"{name}: memory above the idle worker", "MB", (ours.memory_mb, 64.0), other="the goal")
+        await stage.empty("b")
+        how = {"source": str(stage.source), "table": "b", "parallel": 2}
+        both = await stage.load("load.file", how)
+        other = "psql, \\copy"
+        bench.report.add(f"{name}, parallel 2", "rows/s", (rows / both.seconds, rows / psql_s), other=other)
         idle_ms = await stage.lag_ms()
         await stage.empty("b")
         async with asyncio.TaskGroup() as group:
