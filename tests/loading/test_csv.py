@@ -226,3 +226,40 @@ async def test_a_file_that_cannot_be_loaded_says_why_and_leaves_nothing(
 
     assert reason in message(job)
     assert await scene.pg.fetchval("select to_regclass('t')") is None
+
+
+async def test_decimal_commas_and_spaces_between_thousands_are_read_as_asked(scene: Scene) -> None:
+    content = "day;open;volume;note\n31.12.2024;1\u00a0234,50;27 189;1,5\n01.01.2025 ;-0,25;;a\n"
+
+    job = await scene.load(
+        source=scene.write("f.csv", content.replace(" ;", ";")), decimal=",", thousands=" ", dates="DMY"
+    )
+
+    assert result(job)["rows"] == 2
+    assert await scene.types() == {"day": "date", "open": "numeric", "volume": "bigint", "note": "text"}
+    assert await scene.rows() == [
+        (date(2024, 12, 31), Decimal("1234.50"), 27189, "1,5"),
+        (date(2025, 1, 1), Decimal("-0.25"), None, "a"),
+    ]
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+async def test_a_number_that_is_written_otherwise_than_asked_is_rejected(scene: Scene, mode: str) -> None:
+    path = scene.write("f.csv", "n;x\n1;1,5\n2;1.5\n3;2,5\n")
+    how = {"decimal": ",", "columns": {"x": "numeric"}, "on_error": "reject", "primary_key": ["n"]}
+
+    job = await scene.load(source=path, mode=mode, **how)
+
+    assert result(job)["rows"] == 2
+    assert await scene.rows("select x from t order by n") == [(Decimal("1.5"),), (Decimal("2.5"),)]
+
+
+async def test_american_days_and_thousands_are_read_as_asked(scene: Scene) -> None:
+    content = 'at,x\n12/31/2024 23:59,"1,234.5"\n1/2/2025 0:00,"12"\n'
+
+    await scene.load(source=scene.write("f.csv", content), thousands=",", dates="MDY")
+
+    assert await scene.rows() == [
+        (datetime(2024, 12, 31, 23, 59), Decimal("1234.5")),  # noqa: DTZ001 - the column has no zone
+        (datetime(2025, 1, 2), Decimal(12)),  # noqa: DTZ001 - the same
+    ]

@@ -9,6 +9,7 @@ from itertools import islice
 from dataloader.connectors.delimited.columns import clean_names
 from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.delimited.dialect import Dialect
+from dataloader.connectors.delimited.numbers import PLAIN, Writing
 from dataloader.connectors.delimited.types import guess_type
 from dataloader.exceptions import PermanentError
 
@@ -45,6 +46,7 @@ def read_sample(
     null: str,
     name: str,
     codec: str = "utf-8",
+    writing: Writing = PLAIN,
 ) -> Sample:
     """Read the beginning of a file.
 
@@ -57,6 +59,7 @@ def read_sample(
         null: How a missing value is written.
         name: The file, for messages.
         codec: How the file is encoded, for counting bytes.
+        writing: How values are written.
 
     Raises:
         PermanentError: It has no columns, or more than a table can have.
@@ -77,12 +80,12 @@ def read_sample(
     place = Place(len((text[:start] + head).encode(codec)), line)
     rows = records[1:] if header else records
     headers = tuple(records[0]) if header else tuple(f"column_{n}" for n in range(1, len(records[0]) + 1))
-    return Sample(headers, _columns(headers, rows, null), place, len(rows))
+    return Sample(headers, _columns(headers, rows, null, writing), place, len(rows))
 
 
-def _columns(headers: tuple[str, ...], rows: list[list[str]], null: str) -> dict[str, str]:
+def _columns(headers: tuple[str, ...], rows: list[list[str]], null: str, writing: Writing) -> dict[str, str]:
     return {
-        name: guess_type(row[place] for row in rows if place < len(row) and row[place] not in {"", null})
+        name: guess_type((row[place] for row in rows if place < len(row) and row[place] not in {"", null}), writing)
         for place, name in enumerate(clean_names(headers))
     }
 

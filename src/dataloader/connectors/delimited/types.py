@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from dataloader.connectors.delimited.numbers import PLAIN, Writing
+
 INTEGER_DIGITS = 18
 """More digits may not fit a bigint."""
 
@@ -37,14 +39,14 @@ _WIDER = {
 }
 
 
-def guess_type(values: Iterable[str]) -> str:
+def guess_type(values: Iterable[str], writing: Writing = PLAIN) -> str:
     """Return the narrowest type that takes all the values; text if there are none, or they agree on nothing.
 
     A number with leading zeros is a code, and text.
     """
     found: str | None = None
     for value in values:
-        kind = _kind(value)
+        kind = writing.day_kind(value) or _kind(writing.number(value))
         found = kind if found is None else wider(found, kind)
         if found == "text":
             return found

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from dataloader.connectors.delimited.numbers import Writing
 from dataloader.connectors.files.encoding import normal_name
 from dataloader.connectors.identifiers import check_identifier, parse_target
 from dataloader.connectors.tables import check_type
@@ -61,6 +62,13 @@ class LoadFileArgs(BaseModel):
     quote: Annotated[Sign | Literal[""], Field(description="Around fields; empty for none.")] = '"'
     escape: Annotated[Sign | None, Field(description="Before a quote inside of quotes; the quote itself.")] = None
     null: Annotated[str, Field(max_length=100, description="How a missing value is written.")] = ""
+    decimal: Annotated[Literal[".", ","], Field(description="Before the fraction of a number.")] = "."
+    thousands: Annotated[
+        Literal["", ",", ".", " ", "'", "_"], Field(description="Between the thousands of a number; empty for nothing.")
+    ] = ""
+    dates: Annotated[
+        Literal["ISO", "DMY", "MDY"], Field(description="Order of day and month where the year comes last.")
+    ] = "ISO"
     header: Annotated[bool, Field(description="Whether the first record names the columns.")] = True
     skip_lines: Annotated[int, Field(ge=0, le=10_000, description="Lines before the header that are no data.")] = 0
     parallel: Annotated[
@@ -105,6 +113,8 @@ class LoadFileArgs(BaseModel):
     def _check_together(self) -> Self:
         if self.mode == "merge" and not self.primary_key:
             raise ValueError("mode=merge needs primary_key: the columns that tell rows apart")
+        if self.decimal == self.thousands:
+            raise ValueError("decimal and thousands must differ")
         if self.parallel > 1 and self.mode == "merge":
             raise ValueError(
                 "mode=merge loads one piece after the other: the last row of a key wins; leave parallel at 1"
@@ -117,6 +127,11 @@ class LoadFileArgs(BaseModel):
     def sources(self) -> list[str]:
         """The sources as a list."""
         return [self.source] if isinstance(self.source, str) else self.source
+
+    @property
+    def writing(self) -> Writing:
+        """How values are written."""
+        return Writing(self.decimal, self.thousands, self.dates)
 
     @property
     def wish(self) -> Wish:

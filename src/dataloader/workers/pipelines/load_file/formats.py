@@ -116,6 +116,7 @@ def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
         null=args.null,
         name=content.name,
         codec=codec,
+        writing=args.writing,
     )
     start = Place(sample.start.offset + content.encoding.bom, sample.start.line)
     if args.header or not args.columns:

@@ -16,6 +16,7 @@ from dataloader.workers.pipelines.load_file.formats import Layout
 from dataloader.workers.pipelines.target import Binding
 
 _LINE = "line"
+_NUMBERS = frozenset({"numeric", "bigint", "integer", "smallint", "double precision", "real"})
 _STAGED_LINE = {_LINE: "jsonb check (jsonb_typeof(line) = 'object')"}
 _UNKNOWN_KEYS = f"""
 select string_agg(distinct key, ', ' order by key) from {STAGE.sql}, jsonb_object_keys(line) key
@@ -59,6 +60,8 @@ class Writer:
             PermanentError: The records do not fit the table.
         """
         written = Written()
+        if (setting := self.args.writing.setting) is not None:
+            await conn.execute(setting)
         move = self._move()
         if move is None:
             written.rows = await self._copy(conn, self.binding.into, data, before=before, written=written)
@@ -86,18 +89,31 @@ class Writer:
         if self.layout.kind == "jsonl":
             return CsvFormat(self.layout.dialect, (_LINE,), encoding=self.encoding)
         names = self.binding.names
-        numbers = tuple(name for name in names if name not in self.binding.texts)
-        return CsvFormat(self.layout.dialect, names, self.args.null, numbers, self.encoding)
+        others = tuple(name for name in names if name not in self.binding.texts)
+        return CsvFormat(self.layout.dialect, names, self.args.null, others, self.encoding)
 
     def _staged_columns(self) -> dict[str, str]:
-        return _STAGED_LINE if self.layout.kind == "jsonl" else dict(self.binding.columns)
+        if self.layout.kind == "jsonl":
+            return _STAGED_LINE
+        return {name: "text" if self._is_rewritten(kind) else kind for name, kind in self.binding.columns.items()}
+
+    def _is_rewritten(self, kind: str) -> bool:
+        """Return whether values of a type are written in a way the server does not read."""
+        return not self.args.writing.plain_numbers and kind.partition("(")[0] in _NUMBERS
 
     def _move(self) -> Move | None:
         """Return how rows get from the stage into the table; None if they need no stage."""
         key = tuple(self.args.primary_key) if self.args.mode == "merge" else ()
         if self.layout.kind == "jsonl":
             return Move(self.binding.into, self._extracted(), key, (_LINE,), f"{_LINE} is not null")
-        return straight(self.binding.into, self.binding.names, key=key) if key else None
+        if not any(self._is_rewritten(kind) for kind in self.binding.columns.values()):
+            return straight(self.binding.into, self.binding.names, key=key) if key else None
+        values = {name: self._read(name, kind) for name, kind in self.binding.columns.items()}
+        return Move(self.binding.into, values, key, self.binding.names)
+
+    def _read(self, name: str, kind: str) -> str:
+        column = quote_ident(name)
+        return f"{self.args.writing.number_sql(column)}::{kind}" if self._is_rewritten(kind) else column
 
     def _extracted(self) -> dict[str, str]:
         """Return the expression of each column over a line's object."""
