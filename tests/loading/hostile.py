@@ -70,6 +70,8 @@ def written_in_every_way() -> Iterator[Case]:
     yield Case("single quotes", b"n,t\n1,'a'\n2,'b'\n", rows, args={"quote": "'"})
     yield Case("no quotes", b'n|t\n1|a"\n2|b\n', (("1", 'a"'), ("2", "b")), args={"quote": ""})
     yield Case("backslash escapes", b'n,t\n1,"a\\"x"\n2,"b\\\\"\n', (("1", 'a"x'), ("2", "b\\")), args={"escape": "\\"})
+    crlf = b'n,t\r\n1,"a\\"\r\nx"\r\n2,b\r\n'
+    yield Case("backslash escapes and CRLF", crlf, (("1", 'a"\r\nx'), ("2", "b")), args={"escape": "\\"})
     yield Case("no header", b"1,a\n2,b\n", rows, args={"header": False})
     yield Case("lines before the header", b"made by x\n\nn,t\n1,a\n2,b\n", rows, args={"skip_lines": 2})
     yield Case("a null of its own", b"n,t\n1,\\N\n2,b\n", (("1", None), ("2", "b")), args={"null": "\\N"})

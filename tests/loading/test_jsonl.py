@@ -79,6 +79,10 @@ async def test_a_value_that_does_not_fit_is_rejected(scene: Scene) -> None:
 async def test_keys_that_no_column_takes_are_not_dropped_without_a_word(scene: Scene) -> None:
     content = lines(*({"n": n} for n in range(20_000)), {"n": 1, "late": 2})
 
-    job = await scene.load(source=scene.write("f.jsonl", content))
+    path = scene.write("f.jsonl", content)
 
-    assert "has keys that its first lines lack: late" in message(job)
+    refused, named = await scene.loads({"source": path}, {"source": path, "columns": {"late": "integer"}})
+
+    assert "has keys that its first lines lack: late; name them in `columns` to load them" in message(refused)
+    assert result(named)["rows"] == 20_001
+    assert await scene.rows("select n, late from t where late is not null") == [(1, 2)]

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dataloader.connectors.delimited.dialect import Dialect
 from dataloader.exceptions import PermanentError
@@ -143,6 +144,15 @@ class _Doubled:
         """Return whether the two places differ in being inside."""
         return bool(block.count(self._quote, start, end) & 1)
 
+    def split(self, block: bytes) -> list[bytes]:
+        """Feed a block, and return what lies between its quotes, in turn inside and outside."""
+        self.feed(block)
+        return block.split(self._quote)
+
+    def join(self, parts: list[bytes]) -> bytes:
+        """Put together what was split."""
+        return self._quote.join(parts)
+
 
 class _Escaped:
     """Quotes that are escaped by another character, which has its meaning inside of quotes only."""
@@ -177,6 +187,16 @@ class _Escaped:
         del block
         return bool(sum(start <= place < end for place in self._toggles) & 1)
 
+    def split(self, block: bytes) -> list[bytes]:
+        """Feed a block, and return what lies between quotes that are not escaped, in turn inside and outside."""
+        self.feed(block)
+        edges = [-1, *self._toggles, len(block)]
+        return [block[start + 1 : end] for start, end in pairwise(edges)]
+
+    def join(self, parts: list[bytes]) -> bytes:
+        """Put together what was split."""
+        return self._quote.join(parts)
+
 
 def _quotes(dialect: Dialect) -> _Doubled | _Escaped:
     quote, escape = dialect.quote.encode(), dialect.escape.encode()
@@ -191,12 +211,12 @@ class _Newlines:
 
     def __init__(self, dialect: Dialect) -> None:
         self._old = b"\r\n" if dialect.newline == "\n" else b"\r"
-        self._quote = dialect.quote.encode()
-        self._splittable = dialect.quote == dialect.escape
+        self._quotes = _quotes(dialect)
         self._inside = False
         self._held = b""
 
     def reset(self) -> None:
+        self._quotes.reset()
         self._inside, self._held = False, b""
 
     def feed(self, block: bytes) -> bytes:
@@ -206,14 +226,14 @@ class _Newlines:
         block, self._held = whole[: len(kept)], whole[len(kept) :]
         if not kept:
             return b""
-        if not self._splittable or self._old not in block:
-            self._inside ^= bool(block.count(self._quote) & 1)
+        if self._old not in block:
+            self._inside = self._quotes.feed(block)
             return block
-        parts = block.split(self._quote)
+        parts = self._quotes.split(block)
         for place in range(int(self._inside), len(parts), 2):
             parts[place] = parts[place].replace(self._old, b"\n")
         self._inside ^= not len(parts) & 1
-        return self._quote.join(parts)
+        return self._quotes.join(parts)
 
     def finish(self) -> bytes:
         """Return the last line end, if there was one."""

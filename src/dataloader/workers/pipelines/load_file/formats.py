@@ -72,7 +72,7 @@ def find_layout(content: Content, args: LoadFileArgs) -> Layout:
     if not text.strip():
         raise PermanentError(f"{content.name} is empty")
     if args.format == "jsonl" or (args.format == "auto" and _looks_like_json(text)):
-        return _jsonl(text, content)
+        return _jsonl(text, content, args)
     if args.format == "auto":
         _check_is_delimited(text, content.name)
     return _csv(text, content, args)
@@ -128,7 +128,7 @@ def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
     return Layout("csv", dialect, tuple(args.columns), args.columns, start)
 
 
-def _jsonl(text: str, content: Content) -> Layout:
+def _jsonl(text: str, content: Content, args: LoadFileArgs) -> Layout:
     kinds: dict[str, str | None] = {}
     lines = text.split("\n")
     for line in (lines if content.whole else lines[:-1] or lines)[:_SAMPLE_LINES]:
@@ -136,6 +136,8 @@ def _jsonl(text: str, content: Content) -> Layout:
             kind = _json_kind(value)
             before = kinds.get(key)
             kinds[key] = kind if before is None else before if kind is None else _wider(before, kind)
+    if kinds:
+        kinds |= {name: kind for name, kind in args.columns.items() if name not in {*kinds, *clean_names(kinds)}}
     if not kinds:
         raise PermanentError(f"{content.name} holds no JSON object in its first lines")
     names = clean_names(kinds)
