@@ -87,6 +87,7 @@ async def test_a_run_that_is_stopped_can_go_on_from_its_checkpoint(
         process.signal(number)
         ended = await process.ended()
     job_id, before = await pg.fetchrow("select job_id, (checkpoint->>'chunk')::int from dl_jobs") or (None, 0)
+    assert (ended.code, ended.err) == (130, "")
     assert f"dataloader run --resume {job_id}" in ended.out
     assert await pg.fetchval("select status from dl_jobs") == "queued"
     await pg.execute("""update dl_jobs set args = '{"chunks": 100, "sleep_s": 0.001}'""")

@@ -77,8 +77,8 @@ PARTS = (
             ),
             Edit(
                 f"{WORKERS}/chunks.py",
-                "            sent_s = time.monotonic()\n            await chunk.seal()\n",
-                "            sent_s = time.monotonic()\n",
+                "                sent_s = time.monotonic()\n                await chunk.seal()\n",
+                "                sent_s = time.monotonic()\n",
             ),
         ),
         (f"{WORK}/test_lifecycle.py", "-k", "runs_to_its_end"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from rich.console import Console
 from typer import Argument, Exit, Option, Typer
 
 from dataloader.cli.arguments import job_args, labels
+from dataloader.cli.ending import ExitCode
 from dataloader.cli.options import AsJson, Embedded, command
 from dataloader.cli.screen import out, print_model
+from dataloader.cli.signals import SIGNALS
 from dataloader.cli.watch import exit_code, outcome, watch_job
 from dataloader.client import DataloaderClient, JobStatusView
 from dataloader.config import QueueWorkers, load_settings
@@ -167,11 +168,27 @@ async def _begin(wanted: Wanted, service: PrivateService, client: DataloaderClie
 
 @contextmanager
 def _terminating() -> Iterator[None]:
-    """Take SIGTERM like Ctrl-C: the job is handed over, and can go on later."""
+    """Take SIGTERM and Ctrl-C alike: the job is handed over, and can go on later.
+
+    Raises:
+        Exit: One of them came.
+    """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    came = asyncio.Event()
     assert task is not None  # noqa: S101 - commands run in a task
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def stop() -> None:
+        came.set()
+        task.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop)
     try:
         yield
+    except asyncio.CancelledError:
+        if not came.is_set():
+            raise
+        raise Exit(ExitCode.INTERRUPTED) from None
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)

@@ -15,8 +15,7 @@ NO_QUOTE = "\x01"
 """Stands for `quote=""`: the server needs some quote, and text does not hold this one."""
 
 _RECORDS = 200
-
-csv.field_size_limit(64 * 1024 * 1024)
+_FIELD_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,25 @@ class Dialect:
     newline: str = "\n"
 
     def parse(self, text: str) -> Iterator[list[str]]:
-        """Yield the records of a text, blank lines left out."""
+        """Yield the records of a text, blank lines left out; read them to the end, or drop the iterator, at once.
+
+        The library's limit of a field is the process's: it is ours only meanwhile.
+        """
+        limit = csv.field_size_limit(_FIELD_BYTES)
+        try:
+            yield from filter(None, self._reader(text))
+        finally:
+            csv.field_size_limit(limit)
+
+    def _reader(self, text: str) -> Iterator[list[str]]:
         doubled = self.escape == self.quote
-        rows = csv.reader(
+        return csv.reader(
             io.StringIO(text, newline=""),
             delimiter=self.delimiter,
             quotechar=self.quote,
             doublequote=doubled,
             escapechar=None if doubled else self.escape,
         )
-        return (row for row in rows if row)
 
 
 def find_dialect(
