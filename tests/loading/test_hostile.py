@@ -46,7 +46,7 @@ async def test_every_file_loads_right_or_says_where_and_what(working: Scene, sta
 async def check(working: Scene, case: Case) -> None:
     """Load a file, and look at what came of it."""
     args = {name: value for name, value in case.args.items() if not name.startswith("_")}
-    source = working.write("f", case.content)
+    source = working.write("f", case.body)
     job = NewJob("load.file", "load.file", {"source": source, "table": "t"} | args, max_attempts=1)
     (ended,) = await finished(working.pg, await enqueue(working.pg, working.settings, job), within_s=60)
     if case.rows is None:
