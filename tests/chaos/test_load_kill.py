@@ -73,7 +73,7 @@ async def test_a_file_is_loaded_once_whatever_is_killed(
         " from (select n, format(E'row \"%s\"\\nof the file', n) as text from generate_series(0, $1 - 1) n) s",
         rows,
     )
-    report(mode=mode, kills=kills, rows=rows, offsets=offsets[-3:], status=row["status"])
+    report(mode=mode, kills=kills, rows=rows, offsets=offsets[-3:], status=row["status"], error=row["error"])
     assert (row["status"], row["attempt"]) == ("succeeded", 1)
     assert dict(found) == dict(expected)
     assert json.loads(row["result"])["rows"] == rows

@@ -96,7 +96,7 @@ class LoadState:
         waiting = sorted((*self.ahead, segment))
         place = self.place
         while waiting and waiting[0].begin.offset <= place.offset:
-            place = waiting.pop(0).end
+            place = max(place, waiting.pop(0).end)
         return replace(
             self,
             offset=place.offset,
@@ -109,7 +109,8 @@ class LoadState:
     def holes(self) -> list[Segment]:
         """Return what is not loaded before the last segment that is."""
         begins = [self.place, *(segment.end for segment in self.ahead)]
-        return [Segment(begin, segment.begin) for begin, segment in zip(begins, self.ahead, strict=False)]
+        between = (Segment(begin, segment.begin) for begin, segment in zip(begins, self.ahead, strict=False))
+        return [hole for hole in between if hole.size]
 
     def next_file(self) -> LoadState:
         """Return the state at the beginning of the next file; finished behind the last."""
