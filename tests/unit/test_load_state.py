@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def wave_of(state: LoadState, parallel: int, size: int) -> list[Segment]:
         return holes
     begin = state.offset // 10
     edges = [min(begin + number * size, RECORDS) for number in range(parallel + 1)]
-    return [segment(one, other) for one, other in zip(edges, edges[1:], strict=False) if one < other]
+    return [segment(one, other) for one, other in pairwise(edges) if one < other]
 
 
 @given(parallel=st.integers(1, 5), size=st.integers(1, 9), seed=st.integers(0, 2**32))
