@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import pytest
 
 from dataloader.config import Settings, load_settings
@@ -36,7 +37,11 @@ _FAST_TIMERS: dict[str, object] = {
 
 
 def pytest_configure() -> None:
-    """Hide the developer's own settings from the tests."""
+    """Hide the developer's own settings from the tests; what is slow is the machine, not the drawing of examples."""
+    hypothesis.settings.register_profile(
+        "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("shared")
     for name in set(os.environ) - _KEPT:
         if name.startswith(_FOREIGN):
             del os.environ[name]

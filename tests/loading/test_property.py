@@ -48,7 +48,7 @@ def as_jsonl(rows: list[tuple[int, str | None]], ends: str) -> bytes:
     return "".join(lines).encode()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=ROWS,
     write=st.sampled_from([as_csv, as_jsonl]),
