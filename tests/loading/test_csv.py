@@ -263,3 +263,15 @@ async def test_american_days_and_thousands_are_read_as_asked(scene: Scene) -> No
         (datetime(2024, 12, 31, 23, 59), Decimal("1234.5")),  # noqa: DTZ001 - the column has no zone
         (datetime(2025, 1, 2), Decimal(12)),  # noqa: DTZ001 - the same
     ]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, None])
+async def test_a_line_that_ends_the_data_for_older_servers_drops_nothing_without_a_word(
+    scene: Scene, chunk_bytes: int | None
+) -> None:
+    job = await scene.load(source=scene.write("f.csv", "t\na\n\\.\nb\n"), chunk_bytes=chunk_bytes)
+
+    if scene.pg.get_server_version().major < 18:
+        assert "takes for the end of the data" in message(job)
+    else:
+        assert await scene.rows() == [("a",), ("\\.",), ("b",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,11 @@ from dataloader.connectors.delimited.dialect import Dialect
 from dataloader.connectors.identifiers import TableName
 from dataloader.connectors.loading.rows import BadRow, RowError, RowProblem, place_of, reason_of, shown
 from dataloader.connectors.tables import Connection
+from dataloader.exceptions import PermanentError
+
+_PLAIN_SINCE = 18
+_END_OF_DATA = b"\n\\."
+_END_LINE = re.compile(rb"\n\\\.\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ async def _copy(conn: Connection, table: TableName, data: bytes | AsyncIterable[
         table.name,
         schema_name=table.schema,
         columns=form.columns,
-        source=_headed(data),
+        source=_headed(_guarded(data) if conn.get_server_version().major < _PLAIN_SINCE else _pieces(data)),
         format="csv",
         header=True,
         delimiter=form.dialect.delimiter,
@@ -164,15 +170,39 @@ async def _copy(conn: Connection, table: TableName, data: bytes | AsyncIterable[
     return int(tag.rpartition(" ")[2])
 
 
-async def _headed(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _headed(blocks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """Send a header line first.
 
     The server knows the kind of line ends after the first line only, and until then does not count those inside of
     quotes: without a plain first line its line numbers may be too low.
     """
     yield b"\n"
+    async for block in blocks:
+        yield block
+
+
+async def _pieces(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     if isinstance(data, bytes):
         yield data
         return
     async for block in data:
         yield block
+
+
+async def _guarded(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Refuse a line that an older server takes for the end of the data: it would drop the rest without a word."""
+    tail = b"\n"
+    async for block in _pieces(data):
+        seen = tail + block
+        if _END_OF_DATA in seen:
+            _check_end(seen + b" ")
+        tail = seen[-len(_END_OF_DATA) - 1 :]
+        yield block
+    _check_end(tail + b"\n")
+
+
+def _check_end(seen: bytes) -> None:
+    if _END_LINE.search(seen):
+        raise PermanentError(
+            "a line holds only \\., which PostgreSQL before 18 takes for the end of the data; quote it in the file"
+        )
