@@ -155,6 +155,45 @@ async def test_private_addresses_are_refused_however_they_are_written(scene: Sce
     assert any(reason in message(job) for reason in refused)
 
 
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [("", "answered 302 without saying where the file is"), ("?to=http://[bad", "redirected to what is no address")],
+)
+async def test_a_redirect_to_nowhere_says_so(near: Scene, web: Web, query: str, reason: str) -> None:
+    assert reason in message(await near.load(source=f"{web.url}/redirect{query}"))
+
+
+async def test_a_range_that_begins_later_than_asked_is_not_taken(near: Scene, web: Web) -> None:
+    web.cut_after, web.late = 300_000, 7
+
+    job = await near.load(source=f"{web.url}/file", chunk_bytes=200_000)
+
+    assert "begins 7 bytes later than asked" in message(job)
+
+
+async def test_two_addresses_that_differ_in_a_hidden_part_are_two_files(near: Scene, web: Web) -> None:
+    web.body = b"n\n1\n"
+
+    job = await near.load(source=[f"{web.url}/file?key=one", f"{web.url}/file?key=two"])
+
+    assert result(job)["files"] == 2
+    assert await near.rows() == [(1,), (1,)]
+
+
+async def test_an_archive_is_read_in_one_piece_even_if_several_are_asked_for(near: Scene, web: Web) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("f[1].csv", BODY)
+    web.body = packed.getvalue()
+
+    job = await near.load(source=f"{web.url}/file", member="f[1].csv", parallel=4, chunk_bytes=100_000)
+
+    assert result(job)["rows"] == ROWS
+    assert await near.rows("select count(*), sum(n) from t") == [(ROWS, ROWS * (ROWS - 1) // 2)]
+    overlapping = "select count(*) from dl_chunks a join dl_chunks b on a.chunk_id = b.chunk_id + 1"
+    assert await near.rows(f"{overlapping} where (a.range->>'begin')::int <> (b.range->>'end')::int") == [(0,)]
+
+
 async def test_a_password_in_an_address_is_not_shown(near: Scene, web: Web) -> None:
     address = web.url.replace("http://", "http://user:hunter2@")
 

@@ -20,7 +20,6 @@ async def test_every_chunk_of_a_file_has_a_line_with_its_range_and_what_became_o
     assert await scene.rows(LINES) == [
         (path, "2", "6", 2, 1, 1, 4),
         (path, "6", "10", 2, 2, 0, 4),
-        (path, "10", "10", 0, 0, 0, 0),
     ]
     assert await scene.rows("select bool_and(ms > 0), min(epoch), max(attempt) from dl_chunks") == [(True, 1, 1)]
 

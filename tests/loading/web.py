@@ -23,6 +23,7 @@ class Web:
         chunked: Whether to send it without a length.
         asked: The ranges asked for, None for the whole file.
         change_after: Answers after which the file is another one.
+        late: Bytes by which a range begins later than asked.
     """
 
     body: bytes = b""
@@ -34,6 +35,7 @@ class Web:
     chunked: bool = False
     asked: list[str | None] = field(default_factory=list)
     change_after: int | None = None
+    late: int = 0
     url: str = ""
 
     async def file(self, request: web.Request) -> web.StreamResponse:
@@ -62,11 +64,14 @@ class Web:
 
     def _start(self, request: web.Request) -> int:
         asked = request.headers.get("Range")
-        return int(asked.removeprefix("bytes=").partition("-")[0]) if asked and self.ranges else 0
+        if not asked or not self.ranges:
+            return 0
+        return int(asked.removeprefix("bytes=").partition("-")[0]) + self.late
 
 
 async def _redirect(request: web.Request) -> web.StreamResponse:
-    raise web.HTTPFound(request.query["to"])
+    headers = {"Location": request.query["to"]} if "to" in request.query else {}
+    return web.Response(status=302, headers=headers)
 
 
 @asynccontextmanager

@@ -53,6 +53,26 @@ async def test_a_chunk_of_a_run_that_lost_its_lease_leaves_no_rows(
     assert run.stop is StopReason.LEASE_LOST
 
 
+async def test_a_row_that_a_constraint_refuses_at_the_commit_fails_the_job_and_is_no_outage(
+    settings: Settings, pg: Connection, registry: Registry
+) -> None:
+    await pg.execute("create table target (n int unique deferrable initially deferred)")
+
+    @register("t", queue="q", max_attempts=1, registry=registry)
+    async def late(args: dict[str, object], ctx: JobContext) -> Steps:
+        """Write two rows of one key, which only the commit refuses."""
+        async with ctx.transaction() as tx:
+            await tx.copy_rows("target", [(1,), (1,)])
+        yield
+
+    async with running_service(settings, registry):
+        (job,) = await finished(pg, await enqueue(pg, settings, NewJob("q", "t")))
+
+    assert job["status"] == "failed"
+    assert "duplicate key" in json.loads(job["error"])["message"]
+    assert await pg.fetchval("select count(*) from target") == 0
+
+
 async def test_a_chunk_of_a_run_that_holds_its_lease_is_committed_with_its_checkpoint(
     settings: Settings, pg: Connection
 ) -> None:

@@ -57,6 +57,11 @@ def quote_ident(name: str) -> str:
     return '"' + check_identifier(name).replace('"', '""') + '"'
 
 
+def quote_text(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def quote_all(names: tuple[str, ...], *, prefix: str = "") -> str:
     """Return a comma-separated list of quoted names, each behind `prefix`."""
     return ", ".join(f"{prefix}{quote_ident(name)}" for name in names)
@@ -81,9 +86,12 @@ def parse_target(text: str, *, schema: str) -> TableName:
     """Read the name of a table to write to; `schema` is the service's own.
 
     Raises:
-        InvalidError: It is not a table name, or it is one of Dataloader's own tables.
+        InvalidError: It is not a table name, or it is one of Dataloader's own tables or lies in a schema of the
+            server's own, whose tables are not kept or not to be written.
     """
     table = parse_table(text, schema=schema)
+    if table.schema.startswith("pg_") or table.schema == "information_schema":
+        raise InvalidError(f"{table} lies in a schema of the server's own; load into a table that is kept")
     if table.schema == schema and table.name.startswith(RESERVED_PREFIX):
         raise InvalidError(f"{table} is reserved: names that begin with {RESERVED_PREFIX} are Dataloader's own")
     return table

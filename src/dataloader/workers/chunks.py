@@ -252,6 +252,8 @@ def _mark(run: Run, connection: Connection, schema: str) -> str:
 async def _undo(connection: Connection, transaction: asyncpg.transaction.Transaction, error: BaseException) -> bool:
     """Roll back, or cut the connection when its state is in doubt; never hold up what ended the chunk.
 
+    A commit that the server refused, for a constraint that is checked at the end, has rolled back already.
+
     Returns:
         Whether the service's database went away: the connection cannot even roll back, or takes no writes.
     """
@@ -260,7 +262,10 @@ async def _undo(connection: Connection, transaction: asyncpg.transaction.Transac
         return False
     try:
         async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
-            await transaction.rollback()
+            if connection.is_in_transaction():
+                await transaction.rollback()
+            else:
+                await connection.execute("select 1")
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         _cut(connection)
         return True

@@ -38,6 +38,7 @@ class RecordReader:
         dialect: How records are written.
         start: Where the stream begins in its file.
         name: The file, for messages.
+        tail: Whether the stream's end is the file's.
         max_record_bytes: Longest record.
     """
 
@@ -48,12 +49,15 @@ class RecordReader:
         *,
         start: Place,
         name: str,
+        tail: bool = True,
         max_record_bytes: int = MAX_RECORD_BYTES,
     ) -> None:
         self._blocks = blocks
+        self._tail = tail
+        self._blank = re.compile(rb"(?:\r?\n)*" if dialect.newline == "\n" else rb"\r*")
         self._newline = dialect.newline.encode()
         self._normal = _Newlines(dialect)
-        self._quotes = _quotes(dialect)
+        self._quotes = quotes_of(dialect)
         self._name = name
         self._max_record_bytes = max_record_bytes
         self._rest = b""
@@ -82,6 +86,7 @@ class RecordReader:
                 self._rest = block[end:] + self._rest
                 self._pass(block[:end])
                 yield self._normal.feed(block[:end])
+                await self._pass_blank()
                 break
             if unfinished > self._max_record_bytes:
                 raise PermanentError(
@@ -90,8 +95,30 @@ class RecordReader:
                 )
             self._pass(block)
             yield self._normal.feed(block)
-        if tail := self._normal.finish():
+        if tail := self._normal.finish(last=self._tail and self.at_end):
             yield tail
+
+    async def _pass_blank(self) -> None:
+        """Take the blank lines behind a piece to it: at the end of the file they are no rows, before it they are."""
+        begin = self.place
+        while block := await self._next(_STEP_BYTES):
+            if self.place.offset - begin.offset > self._max_record_bytes:
+                raise PermanentError(
+                    f"{self._name}, line {begin.line}: more than {self._max_record_bytes} bytes of blank lines follow"
+                )
+            match = self._blank.match(block)
+            size = match.end() if match else 0
+            if block[size:] == b"\r" and (more := await self._next(1)):
+                self._rest = block[size:] + more + self._rest
+                block = block[:size]
+                if not size and more != b"\n":
+                    return
+            elif size < len(block):
+                self._rest = block[size:] + self._rest
+            self._pass(block[:size])
+            self._normal.feed(block[:size])
+            if size < len(block):
+                return
 
     async def skip(self, limit_bytes: int) -> None:
         """Read over a piece: `place` and `at_end` are as if it had been given."""
@@ -198,7 +225,8 @@ class _Escaped:
         return self._quote.join(parts)
 
 
-def _quotes(dialect: Dialect) -> _Doubled | _Escaped:
+def quotes_of(dialect: Dialect) -> _Doubled | _Escaped:
+    """Return what tells inside from outside of quotes."""
     quote, escape = dialect.quote.encode(), dialect.escape.encode()
     return _Doubled(quote) if quote == escape else _Escaped(quote, escape)
 
@@ -211,21 +239,25 @@ class _Newlines:
 
     def __init__(self, dialect: Dialect) -> None:
         self._old = b"\r\n" if dialect.newline == "\n" else b"\r"
-        self._quotes = _quotes(dialect)
-        self._inside = False
-        self._held = b""
+        self._quotes = quotes_of(dialect)
+        self._inside = self._given = False
+        self._held: list[bytes] = []
 
     def reset(self) -> None:
         self._quotes.reset()
-        self._inside, self._held = False, b""
+        self._inside = self._given = False
+        self._held = []
 
     def feed(self, block: bytes) -> bytes:
         """Return a block with its line ends; those at its end wait for what follows."""
-        whole = self._held + block
-        kept = whole.rstrip(b"\r\n")
-        block, self._held = whole[: len(kept)], whole[len(kept) :]
+        kept = len(block.rstrip(b"\r\n"))
         if not kept:
+            self._held.append(block)
             return b""
+        held, self._held, self._given = self._held, [block[kept:]], True
+        return self._normal(b"".join((*held, block[:kept])))
+
+    def _normal(self, block: bytes) -> bytes:
         if self._old not in block:
             self._inside = self._quotes.feed(block)
             return block
@@ -235,6 +267,9 @@ class _Newlines:
         self._inside ^= not len(parts) & 1
         return self._quotes.join(parts)
 
-    def finish(self) -> bytes:
-        """Return the last line end, if there was one."""
-        return b"\n" if self._held else b""
+    def finish(self, *, last: bool) -> bytes:
+        """Return the line ends that were held back; behind the last record of a file only its own."""
+        held = b"".join(self._held)
+        if not last:
+            return self._normal(held)
+        return b"\n" if held and self._given else b""

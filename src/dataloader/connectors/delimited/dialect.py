@@ -14,6 +14,9 @@ DELIMITERS = (",", ";", "\t", "|")
 NO_QUOTE = "\x01"
 """Stands for `quote=""`: the server needs some quote, and text does not hold this one."""
 
+AS_BYTES = "surrogateescape"
+"""How bytes that are no text are kept in a sample, so that places in it can be counted in bytes."""
+
 _RECORDS = 200
 _FIELD_BYTES = 64 * 1024 * 1024
 
@@ -64,9 +67,17 @@ def find_dialect(
     The delimiter is the one that cuts most records into the same number of fields, and more than one.
     """
     quote = NO_QUOTE if quote == "" else quote or '"'
-    newline = "\n" if "\n" in text or "\r" not in text else "\r"
+    newline = _newline(text, quote)
     dialects = [Dialect(sign, quote, escape or quote, newline) for sign in ([delimiter] if delimiter else DELIMITERS)]
     return max(dialects, key=lambda one: _agreement(text, one))
+
+
+def _newline(text: str, quote: str) -> str:
+    """Return what ends records: a carriage return alone only if there is no line feed outside of quotes."""
+    if "\r" not in text or "\r\n" in text or "\n" not in text:
+        return "\n" if "\n" in text or "\r" not in text else "\r"
+    outside = text.split(quote)[::2]
+    return "\n" if any("\n" in part for part in outside) else "\r"
 
 
 def _agreement(text: str, dialect: Dialect) -> tuple[float, int]:

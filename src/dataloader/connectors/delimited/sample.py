@@ -8,7 +8,7 @@ from itertools import islice
 
 from dataloader.connectors.delimited.columns import clean_names
 from dataloader.connectors.delimited.cutter import Place
-from dataloader.connectors.delimited.dialect import Dialect
+from dataloader.connectors.delimited.dialect import AS_BYTES, Dialect
 from dataloader.connectors.delimited.numbers import PLAIN, Writing
 from dataloader.connectors.delimited.types import guess_type
 from dataloader.exceptions import PermanentError
@@ -77,7 +77,7 @@ def read_sample(
     _check_width(len(records[0]), name)
     head = _first_record(body, dialect) if header else ""
     line = 1 + skip_lines + head.count(dialect.newline)
-    place = Place(len((text[:start] + head).encode(codec)), line)
+    place = Place(len((text[:start] + head).encode(codec, AS_BYTES)), line)
     rows = records[1:] if header else records
     headers = tuple(records[0]) if header else tuple(f"column_{n}" for n in range(1, len(records[0]) + 1))
     return Sample(headers, _columns(headers, rows, null, writing), place, len(rows))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from dataloader.connectors.files.local import LocalFile, version_of
 from dataloader.connectors.files.source import BLOCK_BYTES, FileChangedError, FileVersion, SourceFile
 from dataloader.connectors.files.unpack import Swell, UnpackLimits
 from dataloader.exceptions import PermanentError
@@ -41,6 +42,11 @@ class ZipMember:
         """Archive and member."""
         return f"{self.archive.name}!{self.member}"
 
+    @property
+    def seekable(self) -> bool:
+        """Packed data is read from its start."""
+        return False
+
     async def look(self) -> FileVersion:
         """Return the archive's version; the member's size is what its header claims, which nobody may rely on."""
         return FileVersion(None, (await self.archive.look()).token)
@@ -52,7 +58,7 @@ class ZipMember:
         swell.add(taken=archive.getinfo(self.member).compress_size, given=0)
         try:
             skip = offset
-            while block := await asyncio.to_thread(self._read, stream):
+            while block := await asyncio.to_thread(self._read, archive, stream, version):
                 swell.add(taken=0, given=len(block))
                 if skip < len(block):
                     yield block[skip:]
@@ -74,11 +80,21 @@ class ZipMember:
         assert isinstance(stream, zipfile.ZipExtFile)  # noqa: S101 - what `open` gives for reading
         return archive, stream
 
-    def _read(self, stream: zipfile.ZipExtFile) -> bytes:
+    def _read(self, archive: zipfile.ZipFile, stream: zipfile.ZipExtFile, version: FileVersion) -> bytes:
         try:
-            return stream.read(BLOCK_BYTES)
+            block = stream.read(BLOCK_BYTES)
         except _DAMAGED as error:
+            self._check_version(archive, version)
             raise PermanentError(f"{self.name} is damaged: {error}") from None
+        self._check_version(archive, version)
+        return block
+
+    def _check_version(self, archive: zipfile.ZipFile, version: FileVersion) -> None:
+        """Accept what has been read, if the archive still is the one that was begun; a copy of ours does not change."""
+        if isinstance(self.archive, LocalFile) and archive.fp is not None:
+            now = version_of(archive.fp.fileno())
+            if now.token != version.token:
+                raise FileChangedError(self.name)
 
 
 async def open_archive(file: SourceFile, path: Path, *, pattern: str | None, limits: UnpackLimits) -> list[ZipMember]:
@@ -94,7 +110,8 @@ async def open_archive(file: SourceFile, path: Path, *, pattern: str | None, lim
         PermanentError: It is damaged, encrypted, or it is not clear what is wanted.
     """
     names = await asyncio.to_thread(_names, file.name, path)
-    wanted = [name for name in names if pattern is None or fnmatchcase(name, pattern)]
+    exact = [name for name in names if name == pattern]
+    wanted = exact or [name for name in names if pattern is None or fnmatchcase(name, pattern)]
     if not wanted:
         raise PermanentError(f"{file.name} holds no file named {pattern!r}; it holds {_listed(names)}")
     if pattern is None and len(wanted) > 1:

@@ -41,7 +41,7 @@ class Content:
     @property
     def seekable(self) -> bool:
         """Whether any offset can be reached without reading what is before it."""
-        return self.compression is Compression.NONE and not self.encoding.convert
+        return self.compression is Compression.NONE and not self.encoding.convert and self.file.seekable
 
     @property
     def size(self) -> int | None:

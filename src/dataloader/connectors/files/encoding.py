@@ -51,6 +51,11 @@ class Encoding:
     bom: int = 0
     convert: bool = False
 
+    @property
+    def sent(self) -> str:
+        """Python's name of what the loads see and the server is sent."""
+        return "utf-8" if self.convert else self.name
+
 
 def find_encoding(head: bytes, asked: str | None, *, file: str) -> Encoding:
     """Return how a file is encoded: as it marks itself, as asked, or as UTF-8 if it is that.
@@ -89,6 +94,8 @@ def _variants(name: str) -> set[str]:
 
 
 def _check_utf8(head: bytes, file: str) -> None:
+    if order := _utf16_order(head):
+        raise PermanentError(f"{file} looks like UTF-16 without a byte order mark; say encoding=utf-16-{order}")
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError as error:
@@ -97,6 +104,16 @@ def _check_utf8(head: bytes, file: str) -> None:
             f"{file}, line {line}: byte 0x{head[error.start]:02x} is not UTF-8; say how the file is encoded, "
             "for example encoding=windows-1251"
         ) from None
+
+
+def _utf16_order(head: bytes) -> str | None:
+    """Return the order of bytes if nearly every other one is zero, and hardly any of those between."""
+    half = len(head) // 2
+    high, low = head[::2].count(0), head[1::2].count(0)
+    for order, zeros, others in (("be", high, low), ("le", low, high)):
+        if zeros > half * 0.8 and others <= half * 0.05:
+            return order
+    return None
 
 
 async def converted(blocks: AsyncIterator[bytes], encoding: Encoding, *, file: str) -> AsyncGenerator[bytes, None]:

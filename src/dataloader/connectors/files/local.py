@@ -25,6 +25,11 @@ class LocalFile:
         """The whole path."""
         return str(self.path)
 
+    @property
+    def seekable(self) -> bool:
+        """Any offset is reached at once."""
+        return True
+
     async def look(self) -> FileVersion:
         """Return size and time of modification.
 
@@ -34,21 +39,19 @@ class LocalFile:
         return await asyncio.to_thread(_look, self.path)
 
     async def blocks(self, offset: int, *, version: FileVersion) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `offset` on; at the end the file must still be the one that was begun."""
+        """Yield the bytes from `offset` on, each block only if the file is still the one that was begun behind it."""
         file = await asyncio.to_thread(_open, self.path)
         try:
             await asyncio.to_thread(file.seek, offset)
-            while block := await asyncio.to_thread(_read, file, self.name):
+            while block := await asyncio.to_thread(_read, file, self.name, version):
                 yield block
-            if await asyncio.to_thread(_version, file) != version:
-                raise FileChangedError(self.name)
         finally:
             file.close()
 
 
 def _look(path: Path) -> FileVersion:
     with _open(path) as file:
-        return _version(file)
+        return version_of(file.fileno())
 
 
 def _open(path: Path) -> FileIO:
@@ -65,13 +68,18 @@ def _open(path: Path) -> FileIO:
     return FileIO(descriptor, "rb")
 
 
-def _version(file: FileIO) -> FileVersion:
-    found = os.fstat(file.fileno())
+def version_of(descriptor: int) -> FileVersion:
+    """Return the version of an open file."""
+    found = os.fstat(descriptor)
     return FileVersion(found.st_size, f"{found.st_size}-{found.st_mtime_ns}")
 
 
-def _read(file: FileIO, name: str) -> bytes:
+def _read(file: FileIO, name: str, version: FileVersion) -> bytes:
     try:
-        return file.read(BLOCK_BYTES)
+        block = file.read(BLOCK_BYTES)
+        now = version_of(file.fileno())
     except OSError as error:
         raise SourceError(f"{name} could not be read on: {error.strerror}") from None
+    if now != version:
+        raise FileChangedError(name)
+    return block

@@ -93,7 +93,7 @@ class RemoteSession:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                url = response.url.join(URL(response.headers.get("Location", "")))
+                url = _redirected(response)
         raise SourceError(f"GET {show_url(url)} was redirected more than {MAX_REDIRECTS} times")
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -120,6 +120,11 @@ class RemoteFile:
     def name(self) -> str:
         """The address without secrets."""
         return show_url(self.url)
+
+    @property
+    def seekable(self) -> bool:
+        """By ranges; a server that knows none is read from the start."""
+        return True
 
     async def look(self) -> FileVersion:
         """Return the length and the ETag, or the time of modification, that the server tells."""
@@ -163,6 +168,8 @@ class RemoteFile:
         async with self._answer(headers) as response:
             _check_version(response, version, self.name)
             skip = position - _start(response, self.name)
+            if skip < 0:
+                raise SourceError(f"{self.name} answered a range that begins {-skip} bytes later than asked")
             async for part in response.content.iter_chunked(BLOCK_BYTES):
                 if skip < len(part):
                     yield part[skip:] if skip > 0 else part
@@ -196,6 +203,22 @@ class RemoteFile:
             wait_s = parse_retry_after(response.headers.get("Retry-After"))
             raise TransientSourceError(message, retry_after_s=wait_s, status=status)
         raise PermanentError(message, status=status)
+
+
+def _redirected(response: aiohttp.ClientResponse) -> URL:
+    """Return where an answer points to.
+
+    Raises:
+        PermanentError: It does not say where, or nothing that can be fetched.
+    """
+    asked = show_url(response.url)
+    location = response.headers.get("Location", "").strip()
+    if not location:
+        raise PermanentError(f"GET {asked} answered {response.status} without saying where the file is")
+    try:
+        return response.url.join(URL(location))
+    except ValueError:
+        raise PermanentError(f"GET {asked} was redirected to what is no address") from None
 
 
 def _version(response: aiohttp.ClientResponse) -> FileVersion:

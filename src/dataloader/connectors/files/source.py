@@ -30,11 +30,17 @@ class SourceFile(Protocol):
 
     Attributes:
         name: As people may see it, without secrets; stable across runs.
+        seekable: Whether reading from an offset costs no reading of what is before it.
     """
 
     @property
     def name(self) -> str:
         """As people may see it, without secrets; stable across runs."""
+        ...
+
+    @property
+    def seekable(self) -> bool:
+        """Whether reading from an offset costs no reading of what is before it."""
         ...
 
     async def look(self) -> FileVersion:

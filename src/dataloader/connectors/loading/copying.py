@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from dataloader.connectors.delimited.cutter import quotes_of
 from dataloader.connectors.delimited.dialect import Dialect
 from dataloader.connectors.identifiers import TableName
 from dataloader.connectors.loading.rows import BadRow, RowError, RowProblem, place_of, reason_of, shown
@@ -140,10 +141,7 @@ def record_at(data: bytes, line: int, dialect: Dialect) -> tuple[int, int]:
 
 
 def _is_inside(data: bytes, place: int, dialect: Dialect, *, since: int = 0) -> bool:
-    quotes = data.count(dialect.quote.encode(), since, place)
-    if dialect.escape != dialect.quote:
-        quotes -= data.count((dialect.escape + dialect.quote).encode(), since, place)
-    return bool(quotes & 1)
+    return quotes_of(dialect).feed(data[since:place])
 
 
 async def _try(conn: Connection, table: TableName, data: bytes, form: CsvFormat) -> int:

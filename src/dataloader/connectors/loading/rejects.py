@@ -7,7 +7,9 @@ from uuid import UUID
 
 from dataloader.connectors.identifiers import MAX_IDENTIFIER_BYTES, TableName
 from dataloader.connectors.loading.rows import BadRow
+from dataloader.connectors.loading.shape import describe_table
 from dataloader.connectors.tables import Connection, copy_rows, ensure_table
+from dataloader.exceptions import PermanentError
 
 COLUMNS = {
     "job_id": "uuid",
@@ -26,12 +28,27 @@ def rejects_table(table: TableName) -> TableName:
     return TableName(table.schema, f"{name}{_SUFFIX}")
 
 
+async def _check(conn: Connection, rejects: TableName) -> None:
+    """Accept a table that was there before.
+
+    Raises:
+        PermanentError: It is another one than rejects are kept in.
+    """
+    shape = await describe_table(conn, rejects)
+    lacking = [name for name in COLUMNS if shape is None or name not in shape.columns]
+    if lacking:
+        raise PermanentError(
+            f"{rejects}, where rejected rows go, has no column {', '.join(lacking)}; rename that table to reject rows"
+        )
+
+
 async def store_rejects(conn: Connection, table: TableName, rows: Sequence[BadRow], *, job_id: UUID) -> None:
     """Keep rows that were not taken, in the transaction of those that were."""
     if not rows:
         return
     rejects = rejects_table(table)
-    await ensure_table(conn, rejects, COLUMNS)
+    if not await ensure_table(conn, rejects, COLUMNS):
+        await _check(conn, rejects)
     now = await conn.fetchval("select clock_timestamp()")
     records = [(job_id, bad.source, bad.line, bad.row, bad.reason, now) for bad in rows]
     await copy_rows(conn, rejects, records, columns=tuple(COLUMNS))

@@ -12,8 +12,13 @@ from dataloader.exceptions import PermanentError
 _PLACE = re.compile(r"^COPY .+?, \w+ (\d+)(?:, \w+ (?P<column>[^:\n]+))?", re.MULTILINE)
 _SHOWN_CHARS = 200
 
-RowProblem = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-"""What the database raises about what is in a row, and not about how it was sent."""
+RowProblem = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.RaiseError,
+)
+"""What the database, or a trigger of its owner, raises about what is in a row, and not about how it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,24 @@ class RowError(PermanentError):
 
     code = "bad_row"
 
-    def __init__(self, source: str, error: asyncpg.PostgresError, *, before: int = 0) -> None:
-        line, column = place_of(error)
+    def __init__(self, source: str, error: asyncpg.PostgresError, *, before: int = 0, line: int | None = None) -> None:
+        told, column = place_of(error)
+        line = before + told if line is None and told is not None else line
         where = [source]
         if line is not None:
-            where.append(f"line {before + line}")
+            where.append(f"line {line}")
         if column is not None:
             where.append(f"column {column}")
         super().__init__(f"{', '.join(where)}: {reason_of(error)}")
 
 
 def place_of(error: asyncpg.PostgresError) -> tuple[int | None, str | None]:
-    """Return line, counted from 1 behind the header that every copy has, and column that an error of COPY names."""
+    """Return line, counted from 1 behind the header that every copy has, and column that an error of COPY names.
+
+    For a row that is too large the server names the line it has read up to, not the row's.
+    """
+    if isinstance(error, asyncpg.ProgramLimitExceededError):
+        return None, None
     match = _PLACE.search(str(getattr(error, "context", None) or ""))
     return (max(int(match[1]) - 1, 1), match["column"]) if match else (None, None)
 

@@ -13,7 +13,7 @@ from dataloader.connectors.tables import Connection
 from dataloader.exceptions import InvalidError
 
 STAGE = TableName("pg_temp", "dl_stage")
-_ORDER = "dl_order"
+_ORDER = "dl_order_in_stage"
 _ALL = (0, 2**62)
 
 
@@ -67,36 +67,78 @@ def straight(table: TableName, columns: tuple[str, ...], *, key: tuple[str, ...]
     return Move(table, {name: quote_ident(name) for name in columns}, key, columns)
 
 
-async def create_stage(conn: Connection, columns: Mapping[str, str]) -> None:
+async def create_stage(conn: Connection, columns: Mapping[str, str], *, key: tuple[str, ...] = ()) -> None:
     """Create the stage of this transaction; it is gone at its end.
 
     Args:
         conn: Inside the caller's transaction.
         columns: Name to type, with a check if it needs one.
+        key: Columns that no row may lack: a row without them is like no other, and would be taken for one.
     """
-    parts = ", ".join(f"{quote_ident(name)} {kind}" for name, kind in columns.items())
+    parts = ", ".join(
+        f"{quote_ident(name)} {kind}{' not null' if name in key else ''}" for name, kind in columns.items()
+    )
     await conn.execute(
         f"create temporary table dl_stage ({parts}, {_ORDER} bigint generated always as identity) on commit drop"
     )
 
 
-async def move_stage(conn: Connection, move: Move, *, source: str) -> None:
+async def move_stage(conn: Connection, move: Move, *, source: str, before: int | None = None) -> None:
     """Move all staged rows into the target.
+
+    Args:
+        conn: Inside the caller's transaction.
+        move: How.
+        source: Where they come from, for messages.
+        before: Lines of the source before the first row, if each row is a line.
 
     Raises:
         RowError: A row breaks one of the target's rules; the transaction can only be rolled back.
         InvalidError: The target has no unique key on the columns.
     """
     try:
-        await _move(conn, move, *_ALL)
+        async with conn.transaction():
+            await _move(conn, move, *_ALL)
     except RowProblem as error:
-        raise RowError(source, error) from None
+        row = None if before is None else await _first_bad(conn, move)
+        raise RowError(source, error, line=None if row is None or before is None else before + row) from None
 
 
-async def move_good_rows(conn: Connection, move: Move, *, source: str, reject: Callable[[BadRow], None]) -> int:
+async def _first_bad(conn: Connection, move: Move) -> int | None:
+    """Return the number of the first staged row that does not fit, None if each fits without the others."""
+    low, high = 1, await _last(conn)
+    while low < high:
+        middle = (low + high) // 2
+        if await _fits(conn, move, low, middle):
+            low = middle + 1
+        else:
+            high = middle
+    return low if high and not await _fits(conn, move, low, low) else None
+
+
+async def _fits(conn: Connection, move: Move, low: int, high: int) -> bool:
+    """Return whether rows fit; they are not kept."""
+    trial = conn.transaction()
+    await trial.start()
+    try:
+        await _move(conn, move, low, high)
+    except RowProblem:
+        return False
+    finally:
+        await trial.rollback()
+    return True
+
+
+async def _last(conn: Connection) -> int:
+    last: int = await conn.fetchval(f"select coalesce(max({_ORDER}), 0) from {STAGE.sql}")  # noqa: S608
+    return last
+
+
+async def move_good_rows(
+    conn: Connection, move: Move, *, source: str, reject: Callable[[BadRow], None], before: int | None = None
+) -> int:
     """Move the staged rows that fit, hand over the others, and return how many were handed over."""
-    last = await conn.fetchval(f"select coalesce(max({_ORDER}), 0) from {STAGE.sql}")  # noqa: S608
-    todo, count = [(1, int(last))], 0
+    todo, count = [(1, await _last(conn))], 0
     while todo:
         low, high = todo.pop()
         try:
@@ -108,7 +150,7 @@ async def move_good_rows(conn: Connection, move: Move, *, source: str, reject: C
                 todo += [(middle + 1, high), (low, middle)]
                 continue
             for row in await _staged(conn, move, low):
-                reject(BadRow(source, None, row, reason_of(error)))
+                reject(BadRow(source, None if before is None else before + low, row, reason_of(error)))
                 count += 1
     return count
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from uuid import UUID
+
+import asyncpg
 
 from dataloader.connectors.identifiers import TableName, quote_ident
 from dataloader.connectors.tables import Connection
@@ -27,6 +31,21 @@ select exists (select from pg_depend d, it where d.refobjid = it.oid and d.depty
                   or c.relowner <> current_user::regrole))
 """
 """Whether anything hangs on the table itself, and would be lost or refuse with it."""
+
+_INDEXES = """
+select c.relname as name,
+       concat_ws(' ', i.indisprimary, i.indisunique, substring(pg_get_indexdef(c.oid) from ' USING .*$')) as definition
+  from pg_index i join pg_class c on c.oid = i.indexrelid
+ where i.indrelid = $1::text::regclass
+ order by c.relname
+"""
+
+_SEQUENCES = """
+select a.attname as name, pg_get_serial_sequence($1, a.attname) as sequence, s.seqincrement > 0 as rising
+  from pg_attribute a
+  join pg_sequence s on s.seqrelid = pg_get_serial_sequence($1, a.attname)::regclass
+ where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped
+"""
 
 _LEFTOVERS = """
 select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -80,8 +99,9 @@ async def drop(conn: Connection, table: TableName) -> None:
 async def swap(conn: Connection, new: TableName, table: TableName) -> None:
     """Put the new rows in the place of the old ones, in the caller's transaction.
 
-    A table that views, sequences, foreign keys, triggers, policies, grants or publications hang on keeps its
-    identity: its rows are exchanged. Any other is exchanged itself, which takes no time.
+    A table that views, sequences, foreign keys, triggers, policies, grants or publications hang on, or anything else
+    that would refuse its end, keeps its identity: its rows are exchanged. Any other is exchanged itself, which takes no
+    time.
     """
     if not await conn.fetchval("select to_regclass($1) is not null", table.sql):
         await conn.execute(f"alter table {new.sql} rename to {quote_ident(table.name)}")
@@ -91,20 +111,28 @@ async def swap(conn: Connection, new: TableName, table: TableName) -> None:
     if await conn.fetchval(_TIED, table.sql):
         await _exchange_rows(conn, new, table)
         return
-    key, note = await _primary_key(conn, table), await _comment(conn, table)
-    await conn.execute(f"drop table {table.sql}")
+    note, indexes = await _comment(conn, table), await conn.fetch(_INDEXES, table.sql)
+    try:
+        async with conn.transaction():
+            await conn.execute(f"drop table {table.sql}")
+    except asyncpg.DependentObjectsStillExistError:
+        await _exchange_rows(conn, new, table)
+        return
     await conn.execute(f"alter table {new.sql} rename to {quote_ident(table.name)}")
     await conn.execute(f"comment on table {table.sql} is {note}")
-    new_key = await _primary_key(conn, table)
-    if key is not None and new_key is not None and key != new_key:
-        await conn.execute(f"alter table {table.sql} rename constraint {quote_ident(new_key)} to {quote_ident(key)}")
+    await _rename_indexes(conn, table, indexes)
 
 
-async def _primary_key(conn: Connection, table: TableName) -> str | None:
-    name: str | None = await conn.fetchval(
-        "select conname from pg_constraint where conrelid = $1::text::regclass and contype = 'p'", table.sql
-    )
-    return name
+async def _rename_indexes(conn: Connection, table: TableName, names: Sequence[asyncpg.Record]) -> None:
+    """Give indexes the names that those of the same definition had, and so their constraints."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for row in names:
+        wanted[row["definition"]].append(row["name"])
+    for row in await conn.fetch(_INDEXES, table.sql):
+        name = wanted[row["definition"]].pop(0) if wanted[row["definition"]] else row["name"]
+        if name != row["name"]:
+            old = TableName(table.schema, row["name"])
+            await conn.execute(f"alter index {old.sql} rename to {quote_ident(name)}")
 
 
 async def _comment(conn: Connection, table: TableName) -> str:
@@ -126,4 +154,16 @@ async def _exchange_rows(conn: Connection, new: TableName, table: TableName) -> 
     await conn.execute(
         f"insert into {table.sql} ({columns}) overriding system value select {columns} from {new.sql}"  # noqa: S608
     )
+    for row in await conn.fetch(_SEQUENCES, table.sql):
+        await _move_sequence(conn, table, row)
     await conn.execute(f"drop table {new.sql}")
+
+
+async def _move_sequence(conn: Connection, table: TableName, row: asyncpg.Record) -> None:
+    """Move the sequence of a column beyond the values that the column holds now; it never goes back."""
+    column, utmost, beyond = quote_ident(row["name"]), *(("max", ">") if row["rising"] else ("min", "<"))
+    held = f"(select {utmost}({column})::bigint as value from {table.sql}) held"  # noqa: S608 - quoted
+    await conn.execute(
+        f"select setval('{row['sequence']}', held.value) from {held}, {row['sequence']} its"  # noqa: S608
+        f" where held.value {beyond} its.last_value or held.value = its.last_value and not its.is_called"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -64,11 +64,13 @@ class Binding:
         into: The table that is written to.
         columns: Column of the table to its type, in the order of the source's fields.
         texts: Those that hold text.
+        key: Those that tell rows apart.
     """
 
     into: TableName
     columns: Mapping[str, str]
     texts: frozenset[str]
+    key: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,6 +105,8 @@ class Target:
         """
         conn = tx.connection
         self._check_overrides(incoming)
+        if self.wish.mode == "replace" and not begun:
+            await swap.drop(conn, self.into)
         shape = await describe_table(conn, self.into)
         if shape is None and begun:
             raise PermanentError(f"{self.into} is gone, with the rows that were loaded before; {advice}")
@@ -117,7 +121,8 @@ class Target:
             raise PermanentError(
                 f"{incoming.source}: two of its columns go into one of {self.table}: {', '.join(sorted(names))}"
             )
-        return Binding(self.into, {name: shape.columns[name] for name in names}, shape.texts)
+        key = self._key(dict(zip(incoming.fields, names, strict=True)), names)
+        return Binding(self.into, {name: shape.columns[name] for name in names}, shape.texts, key)
 
     async def finish(self, conn: Connection) -> None:
         """Put the new table in the place of the old one, if that is what was asked for."""
@@ -131,6 +136,15 @@ class Target:
             raise PermanentError(
                 f"{incoming.source} has no column {', '.join(missing)}; it has {', '.join(incoming.columns)}"
             )
+
+    def _key(self, columns: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
+        """Return the columns of the key, which may be called as the table calls them or as the source does."""
+        missing = [name for name in self.wish.primary_key if name not in {*names, *columns}]
+        if missing:
+            raise PermanentError(
+                f"primary_key names {', '.join(missing)}, which is not among the columns: {', '.join(names)}"
+            )
+        return tuple(name if name in names else columns[name] for name in self.wish.primary_key)
 
     def _types(self, incoming: Incoming) -> dict[str, str]:
         """Return the columns a new table gets: what the sample suggests, under what was asked for."""
@@ -175,12 +189,8 @@ class Target:
 
     async def _create_new(self, conn: Connection, incoming: Incoming) -> None:
         columns = self._types(incoming)
-        lacking = [name for name in self.wish.primary_key if name not in columns]
-        if lacking:
-            raise PermanentError(
-                f"primary_key names {', '.join(lacking)}, which is not among the columns: {', '.join(columns)}"
-            )
-        await ensure_table(conn, self.into, columns, primary_key=self.wish.primary_key)
+        key = self._key(dict(zip(incoming.fields, columns, strict=True)), tuple(columns))
+        await ensure_table(conn, self.into, columns, primary_key=key)
 
     async def _add(self, conn: Connection, incoming: Incoming, shape: TableShape, unknown: set[str]) -> TableShape:
         computed = unknown & shape.computed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from dataloader.connectors.delimited.numbers import Writing
 from dataloader.connectors.files.encoding import normal_name
@@ -14,7 +14,12 @@ from dataloader.workers.pipelines.checks import checked
 from dataloader.workers.pipelines.expect import Expect
 from dataloader.workers.pipelines.target import Wish
 
-Sign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$")]
+
+def _spelled(value: object) -> object:
+    return {"\\t": "\t", "tab": "\t"}.get(value, value) if isinstance(value, str) else value
+
+
+Sign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$"), BeforeValidator(_spelled)]
 Column = Annotated[str, Field(min_length=1, max_length=63)]
 
 
@@ -58,7 +63,9 @@ class LoadFileArgs(BaseModel):
     min_rows: Annotated[int, Field(ge=0, description="Fewer rows than these are a failure.")] = 1
     member: Annotated[str | None, Field(description="File inside of a ZIP archive, or a pattern for several.")] = None
     encoding: Annotated[str | None, Field(description="Unless the file says so itself or is UTF-8.")] = None
-    delimiter: Annotated[Sign | None, Field(description="Between fields; found out unless given.")] = None
+    delimiter: Annotated[Sign | None, Field(description="Between fields, `\\t` for a tab; found out unless given.")] = (
+        None
+    )
     quote: Annotated[Sign | Literal[""], Field(description="Around fields; empty for none.")] = '"'
     escape: Annotated[Sign | None, Field(description="Before a quote inside of quotes; the quote itself.")] = None
     null: Annotated[str, Field(max_length=100, description="How a missing value is written.")] = ""

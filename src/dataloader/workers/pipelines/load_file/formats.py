@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from dataloader.connectors.delimited import Dialect, RecordReader, find_dialect, read_sample
 from dataloader.connectors.delimited.columns import clean_names
 from dataloader.connectors.delimited.cutter import Place
-from dataloader.connectors.delimited.dialect import NO_QUOTE
+from dataloader.connectors.delimited.dialect import AS_BYTES, NO_QUOTE
 from dataloader.connectors.delimited.types import guess_type, wider
 from dataloader.connectors.files import Content
 from dataloader.exceptions import PermanentError
@@ -79,8 +79,23 @@ def find_layout(content: Content, args: LoadFileArgs) -> Layout:
 
 
 def _sample_text(content: Content) -> str:
-    codec = "utf-8" if content.encoding.convert else content.encoding.name
-    return content.sample.decode(codec, errors="replace" if content.whole else "ignore")
+    """Return the sample as text that is the same bytes again when it is encoded: those that are none stay marked."""
+    return content.sample.decode(content.encoding.sent, errors=AS_BYTES)
+
+
+def _checked(fields: Sequence[str], content: Content, line: int) -> None:
+    """Accept the names of a file's columns.
+
+    Raises:
+        PermanentError: They hold what is not text.
+    """
+    for name in fields:
+        if bad := next((sign for sign in name if "\ud800" <= sign <= "\udfff"), None):
+            what = f"byte 0x{ord(bad) - 0xDC00:02x}" if "\udc80" <= bad <= "\udcff" else f"U+{ord(bad):04X}"
+            raise PermanentError(
+                f"{content.name}, line {line}: {what} in the name of a column is not {content.encoding.sent}; "
+                "say how the file is encoded, for example encoding=windows-1251"
+            )
 
 
 def _looks_like_json(text: str) -> bool:
@@ -106,7 +121,6 @@ def _check_is_delimited(text: str, name: str) -> None:
 
 def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
     dialect = find_dialect(text, delimiter=args.delimiter, quote=args.quote, escape=args.escape)
-    codec = "utf-8" if content.encoding.convert else content.encoding.name
     sample = read_sample(
         text,
         dialect,
@@ -115,9 +129,10 @@ def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
         skip_lines=args.skip_lines,
         null=args.null,
         name=content.name,
-        codec=codec,
+        codec=content.encoding.sent,
         writing=args.writing,
     )
+    _checked(sample.headers, content, args.skip_lines + 1)
     start = Place(sample.start.offset + content.encoding.bom, sample.start.line)
     if args.header or not args.columns:
         return Layout("csv", dialect, sample.headers, sample.columns, start, not args.header)
@@ -140,6 +155,7 @@ def _jsonl(text: str, content: Content, args: LoadFileArgs) -> Layout:
         kinds |= {name: kind for name, kind in args.columns.items() if name not in {*kinds, *clean_names(kinds)}}
     if not kinds:
         raise PermanentError(f"{content.name} holds no JSON object in its first lines")
+    _checked(tuple(kinds), content, 1)
     names = clean_names(kinds)
     columns = {name: kind or "text" for name, kind in zip(names, kinds.values(), strict=True)}
     return Layout("jsonl", JSONL, tuple(kinds), columns, Place(content.encoding.bom, 1))

@@ -14,7 +14,6 @@ from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.files import Content, FileAccess, FileVersion, SourceFile
 from dataloader.connectors.identifiers import parse_target
 from dataloader.connectors.loading.rejects import rejects_table, store_rejects
-from dataloader.connectors.loading.rows import excerpt
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
@@ -23,7 +22,7 @@ from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
 from dataloader.workers.pipelines.load_file.state import LoadState, Segment
 from dataloader.workers.pipelines.load_file.waves import at_once, blocks_of, cut
-from dataloader.workers.pipelines.load_file.writing import Writer, Written
+from dataloader.workers.pipelines.load_file.writing import TooManyRejectsError, Writer, Written
 from dataloader.workers.pipelines.pace import Pace, Span
 from dataloader.workers.pipelines.registry import register
 from dataloader.workers.pipelines.target import Binding, Target
@@ -56,8 +55,7 @@ async def load_file(args: LoadFileArgs, ctx: JobContext) -> AsyncGenerator[None,
 
 async def _find(args: LoadFileArgs, access: FileAccess, stack: AsyncExitStack) -> list[SourceFile]:
     found = [file for source in args.sources for file in await access.find(source, member=args.member, stack=stack)]
-    names = [file.name for file in found]
-    if len(set(names)) < len(names):
+    if len(set(found)) < len(found):
         raise PermanentError("a file is named twice among the sources")
     return found
 
@@ -138,7 +136,8 @@ class Load:
 
         async def load(segment: Segment) -> None:
             async with self._ctx.transaction_beside(turn) as tx:
-                blocks = blocks_of(opened.content, opened.layout, segment)
+                tail = ending and segment.end == end
+                blocks = blocks_of(opened.content, opened.layout, segment, tail=tail)
                 written = await self._write(tx, opened, blocks, segment.begin)
                 _record(tx, opened.content.name, segment, written)
                 tx.in_turn = partial(settle, tx, segment, written)
@@ -180,21 +179,17 @@ class Load:
             opened.binding = binding
         writer = Writer(self._args, opened.layout, binding, opened.content.name, opened.content.encoding.server)
         async with aclosing(blocks):
-            return await writer.write(tx.connection, blocks, before=begin.line - 1)
+            rejectable = self._args.max_rejects - self.state.rejected
+            return await writer.write(tx.connection, blocks, before=begin.line - 1, rejectable=rejectable)
 
     async def _keep_rejects(self, tx: ChunkTransaction, state: LoadState, written: Written) -> None:
         """Store the rows that were not taken.
 
         Raises:
-            PermanentError: There are too many; this chunk and its rejects are rolled back.
+            TooManyRejectsError: There are too many, of several pieces together; this one is rolled back.
         """
         if state.rejected > self._args.max_rejects:
-            first = written.rejects[0]
-            where = f"{first.source}, line {first.line}" if first.line else first.source
-            raise PermanentError(
-                f"{state.rejected} rows were rejected, more than max_rejects={self._args.max_rejects}; the first of "
-                f"this chunk: {where}: {first.reason}: {excerpt(first.row)}"
-            )
+            raise TooManyRejectsError(written.rejects[0], most=self._args.max_rejects)
         await store_rejects(tx.connection, self._target.table, written.rejects, job_id=self._ctx.job_id)
 
     async def _finish(self, tx: ChunkTransaction, state: LoadState) -> None:

@@ -23,10 +23,12 @@ async def cut(reader: RecordReader, *, count: int, size: int) -> list[Segment]:
     return segments
 
 
-async def blocks_of(content: Content, layout: Layout, segment: Segment) -> AsyncGenerator[bytes, None]:
-    """Yield a segment's records as the server is to be sent them."""
+async def blocks_of(
+    content: Content, layout: Layout, segment: Segment, *, tail: bool = False
+) -> AsyncGenerator[bytes, None]:
+    """Yield a segment's records as the server is to be sent them; with `tail` it is the file's last."""
     async with aclosing(_limited(content, segment)) as stored:
-        reader = RecordReader(stored, layout.dialect, start=segment.begin, name=content.name)
+        reader = RecordReader(stored, layout.dialect, start=segment.begin, name=content.name, tail=tail)
         async with aclosing(reader.piece(segment.size)) as piece:
             async for block in piece:
                 yield block

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 
-from dataloader.connectors.identifiers import TableName, quote_ident
+from dataloader.connectors.identifiers import TableName, quote_ident, quote_text
 from dataloader.connectors.loading import BadRow, CsvFormat, Piece
 from dataloader.connectors.loading.copying import copy_csv, copy_good_rows
+from dataloader.connectors.loading.rows import RowError, RowProblem, excerpt
 from dataloader.connectors.loading.staging import STAGE, Move, create_stage, move_good_rows, move_stage, straight
 from dataloader.connectors.tables import Connection
 from dataloader.exceptions import PermanentError
@@ -17,19 +18,52 @@ from dataloader.workers.pipelines.target import Binding
 
 _LINE = "line"
 _NUMBERS = frozenset({"numeric", "bigint", "integer", "smallint", "double precision", "real"})
-_STAGED_LINE = {_LINE: "jsonb check (jsonb_typeof(line) = 'object')"}
+_NAMED_BYTES = 40
+_IS_OBJECT = "jsonb_typeof(line) = 'object'"
 _UNKNOWN_KEYS = f"""
 select string_agg(distinct key, ', ' order by key) from {STAGE.sql}, jsonb_object_keys(line) key
  where not key = any($1::text[])
 """  # noqa: S608 - a constant
 
 
+class TooManyRejectsError(PermanentError):
+    """More rows were set aside than a load may."""
+
+    code = "too_many_rejects"
+
+    def __init__(self, first: BadRow, *, most: int) -> None:
+        where = f"{first.source}, line {first.line}" if first.line else first.source
+        super().__init__(
+            f"more than max_rejects={most} rows were rejected; the first of this chunk: {where}: {first.reason}: "
+            f"{excerpt(first.row)}"
+        )
+
+
 @dataclass(slots=True)
 class Written:
-    """What became of a piece: rows that are in the table, and those that it did not take."""
+    """What became of a piece.
+
+    Attributes:
+        rows: Rows that are in the table.
+        rejects: Those that it did not take.
+        allowed: How many these may be.
+        most: How many of all chunks may be.
+    """
 
     rows: int = 0
     rejects: list[BadRow] = field(default_factory=list)
+    allowed: int = 0
+    most: int = 0
+
+    def reject(self, row: BadRow) -> None:
+        """Set a row aside.
+
+        Raises:
+            TooManyRejectsError: There are more than allowed.
+        """
+        self.rejects.append(row)
+        if len(self.rejects) > self.allowed:
+            raise TooManyRejectsError(self.rejects[0], most=self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +81,44 @@ class Writer:
     source: str
     encoding: str
 
-    async def write(self, conn: Connection, data: AsyncIterable[bytes], *, before: int) -> Written:
+    async def write(self, conn: Connection, data: AsyncIterable[bytes], *, before: int, rejectable: int) -> Written:
         """Write whole records.
 
         Args:
             conn: Inside the chunk's transaction.
             data: The records.
             before: Lines of the file before them.
+            rejectable: Rows that may be rejected.
 
         Raises:
             RowError: A row does not fit, and `on_error` is `fail`.
+            TooManyRejectsError: More rows do not fit than may be rejected.
             PermanentError: The records do not fit the table.
         """
-        written = Written()
+        written = await self._written(conn, data, before=before, rejectable=rejectable)
+        try:
+            await conn.execute("set constraints all immediate")
+        except RowProblem as error:
+            raise RowError(self.source, error) from None
+        return written
+
+    async def _written(self, conn: Connection, data: AsyncIterable[bytes], *, before: int, rejectable: int) -> Written:
+        written = Written(allowed=rejectable, most=self.args.max_rejects)
         if (setting := self.args.writing.setting) is not None:
             await conn.execute(setting)
         move = self._move()
         if move is None:
             written.rows = await self._copy(conn, self.binding.into, data, before=before, written=written)
             return written
-        await create_stage(conn, self._staged_columns())
+        await create_stage(conn, self._staged_columns(), key=move.key)
         written.rows = await self._copy(conn, STAGE, data, before=before, written=written)
         if self.layout.kind == "jsonl":
             written.rows -= await self._check_lines(conn)
+        lines = before if self.layout.kind == "jsonl" else None
         if self.args.on_error == "fail":
-            await move_stage(conn, move, source=self.source)
+            await move_stage(conn, move, source=self.source, before=lines)
         else:
-            written.rows -= await move_good_rows(conn, move, source=self.source, reject=written.rejects.append)
+            written.rows -= await move_good_rows(conn, move, source=self.source, reject=written.reject, before=lines)
         return written
 
     async def _copy(
@@ -83,7 +128,7 @@ class Writer:
         if self.args.on_error == "fail":
             return await copy_csv(conn, into, data, form, source=self.source, before=before)
         whole = b"".join([block async for block in data])
-        return await copy_good_rows(conn, into, Piece(self.source, before, whole), form, reject=written.rejects.append)
+        return await copy_good_rows(conn, into, Piece(self.source, before, whole), form, reject=written.reject)
 
     def _form(self) -> CsvFormat:
         if self.layout.kind == "jsonl":
@@ -94,16 +139,31 @@ class Writer:
 
     def _staged_columns(self) -> dict[str, str]:
         if self.layout.kind == "jsonl":
-            return _STAGED_LINE
+            conditions = " and ".join([_IS_OBJECT, *self._have_key()])
+            return {_LINE: f'jsonb constraint "{self._must_be()}" check ({_LINE} is null or {conditions})'}
         return {name: "text" if self._is_rewritten(kind) else kind for name, kind in self.binding.columns.items()}
 
     def _is_rewritten(self, kind: str) -> bool:
         """Return whether values of a type are written in a way the server does not read."""
         return not self.args.writing.plain_numbers and kind.partition("(")[0] in _NUMBERS
 
+    @property
+    def _merge_key(self) -> tuple[str, ...]:
+        return self.binding.key if self.args.mode == "merge" else ()
+
+    def _have_key(self) -> list[str]:
+        """Return the conditions that a line has what tells rows apart."""
+        pairs = zip(self.layout.fields, self.binding.names, strict=True)
+        return [f"line ->> {quote_text(key)} is not null" for key, name in pairs if name in self._merge_key]
+
+    def _must_be(self) -> str:
+        """Return what a line must be, for the server's message."""
+        key = ", ".join(self._merge_key).replace('"', '""')
+        return f"an object with {key}" if key and len(key.encode()) < _NAMED_BYTES else "an object"
+
     def _move(self) -> Move | None:
         """Return how rows get from the stage into the table; None if they need no stage."""
-        key = tuple(self.args.primary_key) if self.args.mode == "merge" else ()
+        key = self._merge_key
         if self.layout.kind == "jsonl":
             return Move(self.binding.into, self._extracted(), key, (_LINE,), f"{_LINE} is not null")
         if not any(self._is_rewritten(kind) for kind in self.binding.columns.values()):
@@ -136,7 +196,7 @@ class Writer:
 
 
 def _extract(key: str, kind: str, texty: bool) -> str:
-    literal = "'" + key.replace("'", "''") + "'"
+    literal = quote_text(key)
     if kind in {"jsonb", "json"}:
         return f"({quote_ident(_LINE)} -> {literal})::{kind}"
     value = f"({quote_ident(_LINE)} ->> {literal})"

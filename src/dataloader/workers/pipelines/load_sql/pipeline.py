@@ -203,11 +203,11 @@ class Load:
         sql = self._source.copy_sql(tuple(self._source.columns), bounds)
         into = STAGE if self._args.mode == "merge" else binding.into
         if self._args.mode == "merge":
-            await create_stage(tx.connection, binding.columns)
+            await create_stage(tx.connection, binding.columns, key=binding.key)
         form: Form = "binary" if _agree(self._source, binding) else "text"
         rows = await copy_across(self._source, sql, tx.connection, into, binding.names, form=form)
         if self._args.mode == "merge":
-            move = straight(binding.into, binding.names, key=tuple(self._args.primary_key))
+            move = straight(binding.into, binding.names, key=binding.key)
             await move_stage(tx.connection, move, source=self._source.name)
         return rows
 
