@@ -1,0 +1,8 @@
+"""`unload.table`: a table or query becomes files of this machine."""
+
+from __future__ import annotations
+
+from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
+from dataloader.workers.pipelines.unload_table.pipeline import unload_table
+
+__all__ = ["UnloadTableArgs", "unload_table"]

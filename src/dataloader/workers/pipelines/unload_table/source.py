@@ -1,0 +1,58 @@
+"""The database that an unload reads: one of DL_CONNECTIONS, or the service's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote, urlencode
+
+from dataloader.config import Settings
+from dataloader.connectors.identifiers import parse_table
+from dataloader.connectors.sql import SqlSource, open_source
+from dataloader.exceptions import PermanentError
+from dataloader.storage.db import connect_options
+from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
+
+_OWN = "dataloader"
+_UNBOUNDED = "set application_name = 'dataloader unload.table'; set statement_timeout = 0"
+
+
+@asynccontextmanager
+async def open_unloaded(args: UnloadTableArgs, settings: Settings) -> AsyncIterator[SqlSource]:
+    """Connect, read-only, and describe what is to be read.
+
+    Raises:
+        PermanentError: There is no such connection, or the database refuses us or the query.
+        SourceError: It cannot be reached now.
+    """
+    if args.connection is not None:
+        opened = open_source(
+            _dsn(args.connection, settings), connection_name=args.connection, query=args.query, table=args.table
+        )
+    else:
+        table = None if args.table is None else parse_table(args.table, schema=settings.pg_schema).sql
+        opened = open_source(own_dsn(settings), connection_name=_OWN, query=args.query, table=table)
+    async with opened as source:
+        if args.connection is None:
+            await source.connection.execute(_UNBOUNDED)
+        yield source
+
+
+def own_dsn(settings: Settings) -> str:
+    """Return the address of the service's database: the one for LISTEN if it differs, since it goes past poolers."""
+    listen = settings.dl_listen_dsn.get_secret_value() if settings.dl_listen_dsn else "none"
+    options = connect_options(settings, dsn=None if listen == "none" else listen)
+    if "dsn" in options:
+        return str(options["dsn"])
+    database = quote(str(options.pop("database")), safe="")
+    return (
+        f"postgresql:///{database}?{urlencode({name: value for name, value in options.items() if value is not None})}"
+    )
+
+
+def _dsn(name: str, settings: Settings) -> str:
+    connections = settings.dl_connections or {}
+    if name not in connections:
+        known = ", ".join(sorted(connections)) or "none"
+        raise PermanentError(f"no connection {name!r} in DL_CONNECTIONS; known are: {known}")
+    return connections[name].get_secret_value()
