@@ -227,6 +227,9 @@ def packed() -> Iterator[Case]:
         yield Case(f"two members of {name}", pack(b"n,t\n1,a\n") + pack(b"2,b\n"), rows)
     yield Case("gzip and garbage", gzip.compress(plain) + b"garbage", None, "is damaged")
     yield Case("gzip and padding", gzip.compress(plain) + b"\0" * 512, rows)
+    refused = b"n,t\nx,a\n" + bytes(range(97, 123)) * 100_000
+    how: dict[str, object] = {"columns": {"n": "integer"}}
+    yield Case("a bad row, and then cut short", gzip.compress(refused, 0)[:-9], None, "is cut short", args=how)
     yield Case("a gzip bomb", lambda: gzip.compress(bomb()), None, "unpacks to over 300 times its size")
     yield Case("a bzip2 bomb", lambda: bz2.compress(bomb()), None, "unpacks to over 300 times its size")
     yield Case("zip", archive(("f.csv", plain)), rows)

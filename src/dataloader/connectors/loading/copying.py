@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from dataloader.connectors.delimited.cutter import quotes_of
 from dataloader.connectors.delimited.dialect import Dialect
 from dataloader.connectors.identifiers import TableName
+from dataloader.connectors.loading.feeding import fed
 from dataloader.connectors.loading.rows import BadRow, RowError, RowProblem, place_of, reason_of, shown
 from dataloader.connectors.tables import Connection
 from dataloader.exceptions import PermanentError
@@ -151,20 +152,23 @@ async def _try(conn: Connection, table: TableName, data: bytes, form: CsvFormat)
 
 
 async def _copy(conn: Connection, table: TableName, data: bytes | AsyncIterable[bytes], form: CsvFormat) -> int:
-    tag = await conn.copy_to_table(
-        table.name,
-        schema_name=table.schema,
-        columns=form.columns,
-        source=_headed(_guarded(data) if conn.get_server_version().major < _PLAIN_SINCE else _pieces(data)),
-        format="csv",
-        header=True,
-        delimiter=form.dialect.delimiter,
-        null=form.null,
-        quote=form.dialect.quote,
-        escape=form.dialect.escape,
-        force_null=form.force_null or None,
-        encoding=form.encoding,
-    )
+    async with fed(
+        _headed(_guarded(data) if conn.get_server_version().major < _PLAIN_SINCE else _pieces(data))
+    ) as source:
+        tag = await conn.copy_to_table(
+            table.name,
+            schema_name=table.schema,
+            columns=form.columns,
+            source=source,
+            format="csv",
+            header=True,
+            delimiter=form.dialect.delimiter,
+            null=form.null,
+            quote=form.dialect.quote,
+            escape=form.dialect.escape,
+            force_null=form.force_null or None,
+            encoding=form.encoding,
+        )
     return int(tag.rpartition(" ")[2])
 
 
