@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dataloader.config import Settings
@@ -29,7 +31,29 @@ def write_source(path: Path, rows: int) -> None:
     path.write_text("n,text\n" + "".join(lines))
 
 
-@pytest.mark.parametrize(("mode", "parallel"), [("append", 1), ("append", 3), ("merge", 1), ("replace", 2)])
+def write_parquet(path: Path, rows: int) -> None:
+    """Write the same as Parquet, in row groups that are larger than the pieces they are loaded in."""
+    schema = pa.schema([("n", pa.int64()), ("text", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for first in range(0, rows, 30_000):
+            numbers = range(first, min(first + 30_000, rows))
+            texts = [f'row "{n}"\nof the file' for n in numbers]
+            writer.write_table(pa.table({"n": numbers, "text": texts}, schema=schema))
+
+
+@pytest.mark.parametrize(
+    ("write", "mode", "parallel"),
+    [
+        (write_source, "append", 1),
+        (write_source, "append", 3),
+        (write_source, "merge", 1),
+        (write_source, "replace", 2),
+        (write_parquet, "append", 1),
+        (write_parquet, "append", 3),
+        (write_parquet, "merge", 1),
+        (write_parquet, "replace", 2),
+    ],
+)
 async def test_a_file_is_loaded_once_whatever_is_killed(
     *,
     fleet: Fleet,
@@ -39,12 +63,13 @@ async def test_a_file_is_loaded_once_whatever_is_killed(
     size: Size,
     chance: random.Random,
     report: Callable[..., None],
+    write: Callable[[Path, int], None],
     mode: str,
     parallel: int,
 ) -> None:
     kills, rows = size.pick(small=(3, 100_000), full=(30, 1_500_000))
-    source = tmp_path / "source.csv"
-    write_source(source, rows)
+    source = tmp_path / "source"
+    write(source, rows)
     args = {
         "source": str(source),
         "table": "t",
@@ -73,7 +98,15 @@ async def test_a_file_is_loaded_once_whatever_is_killed(
         " from (select n, format(E'row \"%s\"\\nof the file', n) as text from generate_series(0, $1 - 1) n) s",
         rows,
     )
-    report(mode=mode, kills=kills, rows=rows, offsets=offsets[-3:], status=row["status"], error=row["error"])
+    report(
+        write=write.__name__,
+        mode=mode,
+        kills=kills,
+        rows=rows,
+        offsets=offsets[-3:],
+        status=row["status"],
+        error=row["error"],
+    )
     assert (row["status"], row["attempt"]) == ("succeeded", 1)
     assert dict(found) == dict(expected)
     assert json.loads(row["result"])["rows"] == rows

@@ -7,10 +7,18 @@ import gzip
 import io
 import itertools
 import lzma
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 from functools import partial
+
+from tests.loading import parquet_files
 
 ANY = "*"
 """Stands for a value that is not looked at."""
@@ -51,6 +59,7 @@ def cases() -> Iterator[Case]:
     yield from encodings()
     yield from packed()
     yield from json_lines()
+    yield from columnar()
     yield from odd_headers()
     yield from large()
 
@@ -217,7 +226,12 @@ def encodings() -> Iterator[Case]:
 def packed() -> Iterator[Case]:
     """Packed files, damaged ones, bombs."""
     plain, rows = b"n,t\n1,a\n2,b\n", (("1", "a"), ("2", "b"))
-    for name, pack in (("gzip", gzip.compress), ("bzip2", bz2.compress), ("xz", lzma.compress)):
+    for name, pack in (
+        ("gzip", gzip.compress),
+        ("bzip2", bz2.compress),
+        ("xz", lzma.compress),
+        ("zstd", zstd_compress),
+    ):
         whole = pack(plain)
         yield Case(name, whole, rows)
         yield Case(f"{name} of {name}", pack(whole), None, "")
@@ -227,11 +241,19 @@ def packed() -> Iterator[Case]:
         yield Case(f"two members of {name}", pack(b"n,t\n1,a\n") + pack(b"2,b\n"), rows)
     yield Case("gzip and garbage", gzip.compress(plain) + b"garbage", None, "is damaged")
     yield Case("gzip and padding", gzip.compress(plain) + b"\0" * 512, rows)
+    yield Case("a gzip bomb", lambda: gzip.compress(bomb()), None, "unpacks to over 300 times its size")
+    yield Case("a bzip2 bomb", lambda: bz2.compress(bomb()), None, "unpacks to over 300 times its size")
+    yield Case("zstd without checksum", zstd.compress(plain), rows)
+    yield Case("zstd of two sizes", zstd.compress(b"n,t\n", level=19) + zstd.compress(plain[4:], level=1), rows)
+    yield Case("zstd and garbage", zstd_compress(plain) + b"garbage", None, "is damaged")
+    yield Case("zstd, only its mark", zstd_compress(plain)[:4], None, "is cut short")
     refused = b"n,t\nx,a\n" + bytes(range(97, 123)) * 100_000
     how: dict[str, object] = {"columns": {"n": "integer"}}
     yield Case("a bad row, and then cut short", gzip.compress(refused, 0)[:-9], None, "is cut short", args=how)
-    yield Case("a gzip bomb", lambda: gzip.compress(bomb()), None, "unpacks to over 300 times its size")
-    yield Case("a bzip2 bomb", lambda: bz2.compress(bomb()), None, "unpacks to over 300 times its size")
+    yield Case("a zstd bomb", lambda: zstd_compress(bomb()), None, "unpacks to over 300 times its size")
+    yield Case("zstd behind a note", b"\x50\x2a\x4d\x18\x03\0\0\0abc" + zstd_compress(plain), rows)
+    wide = zstd.compress(plain * 10, options={zstd.CompressionParameter.window_log: 30})
+    yield Case("zstd of a window that takes a gigabyte", wide[:4] + b"\x04\xa0" + wide[6:], None, "is damaged")
     yield Case("zip", archive(("f.csv", plain)), rows)
     yield Case("zip with a folder", archive(("d/", b""), ("d/f.csv", plain)), rows)
     yield Case("zip with a note of a Mac", archive(("f.csv", plain), ("__MACOSX/._f.csv", b"x")), rows)
@@ -247,6 +269,18 @@ def packed() -> Iterator[Case]:
     yield Case("zip with a flipped byte", bytes(broken), None, "is damaged")
 
 
+def columnar() -> Iterator[Case]:
+    """Parquet: of every make, and damaged in every way."""
+    for name, content, rows, args in parquet_files.sound():
+        yield Case(name, content, rows, args=args)
+    for name, content, reason, args in parquet_files.unsound():
+        yield Case(name, content, None, reason, args=args)
+    yield Case("Parquet in gzip", gzip.compress(parquet_files.numbers(2, groups=1)), (("0", "row\n0"), ("1", "row\n1")))
+    yield Case(
+        "Parquet in zstd, cut short", zstd_compress(parquet_files.numbers(9, groups=1))[:-9], None, "is cut short"
+    )
+
+
 def bomb() -> bytes:
     """Return what packs to next to nothing."""
     return b"a,b\n" + b"0" * (24 * 1024 * 1024)
@@ -260,6 +294,11 @@ def late_value(value: str) -> bytes:
 def late_latin() -> bytes:
     """Return text, and behind its sample a byte that is none."""
     return b"n,t\n" + b"1,aaaaaaaaaaaaaa\n" * 80_000 + b"2,caf\xe9\n"
+
+
+def zstd_compress(data: bytes) -> bytes:
+    """Return a frame that ends in a checksum."""
+    return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
 
 
 def archive(*members: tuple[str, bytes]) -> bytes:

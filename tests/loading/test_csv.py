@@ -212,7 +212,7 @@ async def test_a_pattern_loads_its_files_in_the_order_of_their_names(scene: Scen
         ("a,b\n1,x\0y\n", "invalid byte sequence"),
         (",".join(f"c{n}" for n in range(10_000)) + "\n", "has 10000 columns; a table can have 1600"),
         (b"\x89PNG\r\n\x1a\n\0\0", "is not UTF-8"),
-        (b"PAR1....PAR1", "is Parquet"),
+        (b"PAR1....PAR1", "is damaged, or Parquet of a kind"),
         (gzip.compress(b"a,b\n1,x\n" * 100_000)[:-1000], "is cut short"),
         (b"\x1f\x8bgarbage that is no gzip", "is damaged"),
         (b"PK\x03\x04garbage that is no zip", "is a damaged archive"),

@@ -8,6 +8,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,10 +50,22 @@ def as_jsonl(rows: list[tuple[int, str | None]], ends: str) -> bytes:
     return "".join(lines).encode()
 
 
+def as_parquet(rows: list[tuple[int, str | None]], ends: str) -> bytes:
+    """Write rows as Parquet, in row groups of as many rows as a line end has signs."""
+    buffer = io.BytesIO()
+    columns = {
+        "place": range(len(rows)),
+        "n": [n for n, _ in rows],
+        "text": pa.array([t for _, t in rows], pa.string()),
+    }
+    pq.write_table(pa.table(columns), buffer, row_group_size=len(ends))
+    return buffer.getvalue()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=ROWS,
-    write=st.sampled_from([as_csv, as_jsonl]),
+    write=st.sampled_from([as_csv, as_jsonl, as_parquet]),
     ends=st.sampled_from(["\n", "\r\n"]),
     mode=st.sampled_from(["append", "merge", "replace"]),
     chunk_bytes=st.one_of(st.none(), st.integers(1, 60)),

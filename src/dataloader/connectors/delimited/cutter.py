@@ -61,8 +61,14 @@ class RecordReader:
         self._name = name
         self._max_record_bytes = max_record_bytes
         self._rest = b""
+        self._start = start.offset
         self.place = start
         self.at_end = False
+
+    @property
+    def given_bytes(self) -> int:
+        """Bytes that have been read over or given."""
+        return self.place.offset - self._start
 
     async def piece(self, limit_bytes: int) -> AsyncGenerator[bytes, None]:
         """Yield blocks up to the first record end behind `limit_bytes`, or the end of the stream.

@@ -14,6 +14,7 @@ from yarl import URL
 
 from dataloader.config import Settings
 from dataloader.connectors.files.archive import open_archive, spool
+from dataloader.connectors.files.bucket import find_in_bucket
 from dataloader.connectors.files.content import Content, open_content
 from dataloader.connectors.files.local import LocalFile
 from dataloader.connectors.files.reach import Reach
@@ -47,7 +48,7 @@ class FileAccess:
         """Return the files that a path, a pattern of paths or an address names, in the order of their names.
 
         Args:
-            source: `/path/prices-*.csv`, `file:///path` or `https://…`.
+            source: `/path/prices-*.csv`, `file:///path`, `https://…` or `s3://bucket/prices-*.csv`.
             member: Which files of a ZIP archive; None when it holds one.
             stack: Holds what has been fetched to this machine as long as it is needed.
 
@@ -63,6 +64,18 @@ class FileAccess:
         """Look at a file and read its beginning; see `open_content`."""
         return await open_content(file, encoding=encoding, limits=self.limits)
 
+    async def on_disk(self, content: Content, *, stack: AsyncExitStack) -> Path:
+        """Return where a file's content lies on this machine, brought here if need be for as long as the stack is open.
+
+        Raises:
+            PermanentError: It is too large.
+        """
+        if isinstance(content.file, LocalFile) and content.seekable:
+            return content.file.path
+        path = Path(stack.enter_context(TemporaryDirectory(prefix="dataloader-"))) / "content"
+        await spool(content.blocks(0), path, name=content.name, max_bytes=MAX_SPOOL_BYTES)
+        return path
+
     async def _locate(self, source: str) -> list[SourceFile]:
         scheme = urlsplit(source).scheme if "://" in source else ""
         if scheme in {"http", "https"}:
@@ -72,7 +85,8 @@ class FileAccess:
         if scheme == "file":
             source = unquote(urlsplit(source).path)
         elif scheme:
-            raise PermanentError(f"{scheme}:// is not supported; give a path, or an http or https address")
+            self.session.reach.check_bucket(source)
+            return list(await find_in_bucket(source, max_files=MAX_FILES))
         return list(await asyncio.to_thread(self._on_disk, source))
 
     def _on_disk(self, source: str) -> list[LocalFile]:
@@ -100,13 +114,13 @@ class FileAccess:
         else:
             directory = stack.enter_context(TemporaryDirectory(prefix="dataloader-"))
             path = Path(directory) / "archive.zip"
-            await spool(file, version, path, max_bytes=MAX_SPOOL_BYTES)
+            await spool(file.blocks(0, version=version), path, name=file.name, max_bytes=MAX_SPOOL_BYTES)
         return list(await open_archive(file, path, pattern=member, limits=self.limits))
 
 
 def open_files(settings: Settings) -> FileAccess:
     """Return the access to files that the settings allow; nothing is opened yet."""
-    reach = Reach.of(settings.dl_source_roots, settings.dl_source_hosts)
+    reach = Reach.of(settings.dl_source_roots, settings.dl_source_hosts, settings.dl_source_buckets)
     limits = UnpackLimits(settings.dl_unpack_max_ratio, settings.dl_unpack_max_bytes)
     return FileAccess(RemoteSession(reach), limits)
 

@@ -7,6 +7,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -148,7 +149,7 @@ def _listed(names: list[str]) -> str:
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
 
 
-async def spool(file: SourceFile, version: FileVersion, path: Path, *, max_bytes: int) -> None:
+async def spool(blocks: AsyncGenerator[bytes, None], path: Path, *, name: str, max_bytes: int) -> None:
     """Write a file's bytes to a path of this machine, for what must be read from its end.
 
     Raises:
@@ -157,10 +158,11 @@ async def spool(file: SourceFile, version: FileVersion, path: Path, *, max_bytes
     size = 0
     target = await asyncio.to_thread(path.open, "wb")
     try:
-        async for block in file.blocks(0, version=version):
-            size += len(block)
-            if size > max_bytes:
-                raise PermanentError(f"{file.name} is larger than {max_bytes} bytes")
-            await asyncio.to_thread(target.write, block)
+        async with aclosing(blocks):
+            async for block in blocks:
+                size += len(block)
+                if size > max_bytes:
+                    raise PermanentError(f"{name} is larger than {max_bytes} bytes")
+                await asyncio.to_thread(target.write, block)
     finally:
         target.close()

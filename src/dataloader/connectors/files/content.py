@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from dataloader.connectors.files.encoding import Encoding, converted, find_encoding
+from dataloader.connectors.files.encoding import UTF_8, Encoding, converted, find_encoding
 from dataloader.connectors.files.source import FileVersion, SourceFile
 from dataloader.connectors.files.unpack import Compression, UnpackLimits, detect, unpacked
 
 SAMPLE_BYTES = 1024 * 1024
+PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Content:
     def name(self) -> str:
         """The file's name."""
         return self.file.name
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it begins as Parquet does, whose rows are found from its end."""
+        return self.sample.startswith(PARQUET_MAGIC)
 
     @property
     def seekable(self) -> bool:
@@ -77,7 +83,8 @@ async def open_content(file: SourceFile, *, encoding: str | None, limits: Unpack
         first = await anext(blocks, b"")
     compression = detect(first)
     head, whole = await _head(_raw(file, version, compression, limits))
-    found = find_encoding(head, encoding, file=file.name)
+    parquet = head.startswith(PARQUET_MAGIC) and encoding is None
+    found = UTF_8 if parquet else find_encoding(head, encoding, file=file.name)
     if found.convert:
         text, whole = await _head(converted(_raw(file, version, compression, limits), found, file=file.name))
         head = text

@@ -57,6 +57,9 @@ class Encoding:
         return "utf-8" if self.convert else self.name
 
 
+UTF_8 = Encoding("utf-8")
+
+
 def find_encoding(head: bytes, asked: str | None, *, file: str) -> Encoding:
     """Return how a file is encoded: as it marks itself, as asked, or as UTF-8 if it is that.
 
@@ -70,7 +73,7 @@ def find_encoding(head: bytes, asked: str | None, *, file: str) -> Encoding:
         return Encoding(name, bom=len(mark)) if name == "utf-8" else Encoding(name, convert=True)
     if name is None:
         _check_utf8(head, file)
-        return Encoding("utf-8")
+        return UTF_8
     server = _SERVER_NAMES.get(name)
     return Encoding(name, convert=True) if server is None else Encoding(name, server)
 

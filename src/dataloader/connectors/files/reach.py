@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,6 +14,9 @@ from yarl import URL
 from dataloader.connectors.urls import show_url
 from dataloader.exceptions import PermanentError
 
+_CREDENTIALS = re.compile(r"(?!arn:)[^/]*?(@|:(?!\d+(/|$)))")
+"""How the part of an address before its path begins if it holds more than a name and a port."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reach:
@@ -22,15 +26,18 @@ class Reach:
         roots: Directories whose files may be read, links resolved; none means no local file.
         hosts: Names, or patterns like `*.example.com`; none means every host with a public address. A host that is
             listed may have any address.
+        buckets: Beginnings of addresses like `s3://market-data/`, each a whole folder; `*` for all.
     """
 
     roots: tuple[Path, ...] = ()
     hosts: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, roots: Sequence[Path], hosts: Sequence[str]) -> Reach:
+    def of(cls, roots: Sequence[Path], hosts: Sequence[str], buckets: Sequence[str] = ()) -> Reach:
         """Build it from settings; links in the roots are resolved once."""
-        return cls(tuple(root.expanduser().resolve() for root in roots), tuple(host.lower() for host in hosts))
+        resolved = tuple(root.expanduser().resolve() for root in roots)
+        return cls(resolved, tuple(host.lower() for host in hosts), tuple(buckets))
 
     def check_path(self, path: Path) -> Path:
         """Return the path with links resolved.
@@ -64,6 +71,27 @@ class Reach:
         if (address := _as_address(host)) is not None and not self.allows(host, address):
             raise PermanentError(private_message(host))
 
+    def check_bucket(self, address: str) -> None:
+        """Accept an address of a store that is read with the machine's own credentials.
+
+        Raises:
+            PermanentError: It lies outside the buckets.
+        """
+        scheme, _, place = address.partition("://")
+        if _CREDENTIALS.match(place):
+            raise PermanentError(
+                f"an address of {scheme}:// must not hold credentials; the worker's own are used, from its environment"
+            )
+        if not self.buckets:
+            raise PermanentError(
+                f"{scheme}:// is not open to loads here; name what may be read in DL_SOURCE_BUCKETS to allow it, "
+                f"like {scheme}://market-data/"
+            )
+        if "::" in address or ".." in address.split("/"):
+            raise PermanentError("an address of a bucket must not hold `::` or a part `..`")
+        if "*" not in self.buckets and not any(address.startswith(_folder(prefix)) for prefix in self.buckets):
+            raise PermanentError(f"{address} lies outside what DL_SOURCE_BUCKETS names; add it to allow it")
+
     def allows(self, host: str, address: str) -> bool:
         """Return whether a connection to the address that a host's name resolved to may be opened."""
         return self._is_listed(host.lower()) or is_public(address)
@@ -85,6 +113,11 @@ def is_public(address: str) -> bool:
         if inner is not None:
             return is_public(str(inner))
     return parsed.is_global and not parsed.is_multicast
+
+
+def _folder(prefix: str) -> str:
+    """Return a prefix that ends where a name does: `s3://prices` is not `s3://prices-of-others`."""
+    return prefix if prefix.endswith("/") else f"{prefix}/"
 
 
 def _as_address(host: str) -> str | None:

@@ -1,10 +1,11 @@
-"""Packed streams: gzip, bzip2 and xz, unpacked block by block with a bound on how far they may swell."""
+"""Packed streams: gzip, bzip2, xz and zstd, unpacked block by block with a bound on how far they may swell."""
 
 from __future__ import annotations
 
 import asyncio
 import bz2
 import lzma
+import sys
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -14,10 +15,17 @@ from typing import Protocol
 from dataloader.connectors.files.source import BLOCK_BYTES
 from dataloader.exceptions import PermanentError
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 SWELL_FREE_BYTES = 16 * 1024 * 1024
 """Below this size no stream is taken for a bomb."""
 
 _XZ_MEMORY_BYTES = 128 * 1024 * 1024
+_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 27}
+"""A window of 128 MiB, as the command line takes it."""
 
 
 class Compression(StrEnum):
@@ -27,6 +35,7 @@ class Compression(StrEnum):
     GZIP = "gzip"
     BZIP2 = "bzip2"
     XZ = "xz"
+    ZSTD = "zstd"
     ZIP = "zip"
 
 
@@ -34,6 +43,8 @@ _MAGIC = {
     b"\x1f\x8b": Compression.GZIP,
     b"BZh": Compression.BZIP2,
     b"\xfd7zXZ\0": Compression.XZ,
+    b"\x28\xb5\x2f\xfd": Compression.ZSTD,
+    **{bytes([sign]) + b"\x2a\x4d\x18": Compression.ZSTD for sign in range(0x50, 0x60)},
     b"PK\x03\x04": Compression.ZIP,
     b"PK\x05\x06": Compression.ZIP,
 }
@@ -102,9 +113,9 @@ class _Gzip:
 
 
 class _Library:
-    """A member of a stream whose decompressor keeps its input itself: bzip2, xz."""
+    """A member of a stream whose decompressor keeps its input itself: bzip2, xz, zstd."""
 
-    def __init__(self, inner: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+    def __init__(self, inner: bz2.BZ2Decompressor | lzma.LZMADecompressor | zstd.ZstdDecompressor) -> None:
         self._inner = inner
 
     @property
@@ -129,6 +140,8 @@ def _unpacker(kind: Compression) -> _Unpacker:
             return _Library(bz2.BZ2Decompressor())
         case Compression.XZ:
             return _Library(lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES))
+        case Compression.ZSTD:
+            return _Library(zstd.ZstdDecompressor(options=_ZSTD_OPTIONS))
         case _:
             return _Gzip()
 
@@ -196,5 +209,5 @@ async def unpacked(
 def _feed(member: _Unpacker, data: bytes, name: str) -> bytes:
     try:
         return member.feed(data)
-    except (zlib.error, OSError, lzma.LZMAError, EOFError) as error:
+    except (zlib.error, OSError, lzma.LZMAError, zstd.ZstdError, EOFError) as error:
         raise PermanentError(f"{name} is damaged: {error}") from None

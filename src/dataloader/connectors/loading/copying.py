@@ -1,10 +1,11 @@
-"""COPY of raw CSV, parsed by the server; rows that do not fit are found by the line it names, or by halving."""
+"""COPY of raw CSV or text, parsed by the server; rows that do not fit are found by the line it names, or by halving."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from dataloader.connectors.delimited.cutter import quotes_of
 from dataloader.connectors.delimited.dialect import Dialect
@@ -15,6 +16,8 @@ from dataloader.connectors.tables import Connection
 from dataloader.exceptions import PermanentError
 
 _PLAIN_SINCE = 18
+_BINARY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_BINARY_END = b"\xff\xff"
 _END_OF_DATA = b"\n\\."
 _END_LINE = re.compile(rb"\n\\\.\r?\n")
 
@@ -24,17 +27,20 @@ class CsvFormat:
     """How the server is to read what it is sent; line ends are line feeds.
 
     Attributes:
+        dialect: How records are told apart; None for the server's own formats: text, a line per record, or binary.
         columns: Names in the order of the fields.
         null: How a missing value is written.
         force_null: Columns where a quoted missing value is missing as well: those that hold no text.
         encoding: PostgreSQL's name of the encoding.
+        binary: Whether records are in the server's binary format, without its first and last bytes.
     """
 
-    dialect: Dialect
+    dialect: Dialect | None
     columns: tuple[str, ...]
     null: str = ""
     force_null: tuple[str, ...] = ()
     encoding: str = "UTF8"
+    binary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ async def copy_csv(
     try:
         return await _copy(conn, table, data, form)
     except RowProblem as error:
-        raise RowError(source, error, before=before) from None
+        raise RowError(source, error, before=before, headed=not form.binary) from None
 
 
 async def copy_good_rows(
@@ -126,7 +132,7 @@ async def _single(
         return 0
 
 
-def record_at(data: bytes, line: int, dialect: Dialect) -> tuple[int, int]:
+def record_at(data: bytes, line: int, dialect: Dialect | None) -> tuple[int, int]:
     """Return start and end of the record that a line, counted from 1, belongs to; always moves on."""
     parts = data.split(b"\n", line - 1)
     start = len(data) - len(parts[-1]) if len(parts) == line else data.rstrip(b"\n").rfind(b"\n") + 1
@@ -141,8 +147,8 @@ def record_at(data: bytes, line: int, dialect: Dialect) -> tuple[int, int]:
     return start, end
 
 
-def _is_inside(data: bytes, place: int, dialect: Dialect, *, since: int = 0) -> bool:
-    return quotes_of(dialect).feed(data[since:place])
+def _is_inside(data: bytes, place: int, dialect: Dialect | None, *, since: int = 0) -> bool:
+    return dialect is not None and quotes_of(dialect).feed(data[since:place])
 
 
 async def _try(conn: Connection, table: TableName, data: bytes, form: CsvFormat) -> int:
@@ -152,24 +158,36 @@ async def _try(conn: Connection, table: TableName, data: bytes, form: CsvFormat)
 
 
 async def _copy(conn: Connection, table: TableName, data: bytes | AsyncIterable[bytes], form: CsvFormat) -> int:
-    async with fed(
-        _headed(_guarded(data) if conn.get_server_version().major < _PLAIN_SINCE else _pieces(data))
-    ) as source:
+    guarded = form.dialect is not None and conn.get_server_version().major < _PLAIN_SINCE
+    blocks = _guarded(data) if guarded else _pieces(data)
+    async with fed(_framed(blocks) if form.binary else _headed(blocks)) as source:
         tag = await conn.copy_to_table(
-            table.name,
-            schema_name=table.schema,
-            columns=form.columns,
-            source=source,
-            format="csv",
-            header=True,
-            delimiter=form.dialect.delimiter,
-            null=form.null,
-            quote=form.dialect.quote,
-            escape=form.dialect.escape,
-            force_null=form.force_null or None,
-            encoding=form.encoding,
+            table.name, schema_name=table.schema, columns=form.columns, source=source, **_options(form)
         )
     return int(tag.rpartition(" ")[2])
+
+
+def _options(form: CsvFormat) -> dict[str, Any]:
+    if form.dialect is None:
+        return {"format": "binary"} if form.binary else {"format": "text", "header": True, "encoding": form.encoding}
+    return {
+        "format": "csv",
+        "header": True,
+        "delimiter": form.dialect.delimiter,
+        "null": form.null,
+        "quote": form.dialect.quote,
+        "escape": form.dialect.escape,
+        "force_null": form.force_null or None,
+        "encoding": form.encoding,
+    }
+
+
+async def _framed(blocks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Send what the binary format begins and ends with."""
+    yield _BINARY_HEAD
+    async for block in blocks:
+        yield block
+    yield _BINARY_END
 
 
 async def _headed(blocks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

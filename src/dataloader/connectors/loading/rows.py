@@ -43,8 +43,16 @@ class RowError(PermanentError):
 
     code = "bad_row"
 
-    def __init__(self, source: str, error: asyncpg.PostgresError, *, before: int = 0, line: int | None = None) -> None:
-        told, column = place_of(error)
+    def __init__(
+        self,
+        source: str,
+        error: asyncpg.PostgresError,
+        *,
+        before: int = 0,
+        line: int | None = None,
+        headed: bool = True,
+    ) -> None:
+        told, column = place_of(error, headed=headed)
         line = before + told if line is None and told is not None else line
         where = [source]
         if line is not None:
@@ -54,15 +62,15 @@ class RowError(PermanentError):
         super().__init__(f"{', '.join(where)}: {reason_of(error)}")
 
 
-def place_of(error: asyncpg.PostgresError) -> tuple[int | None, str | None]:
-    """Return line, counted from 1 behind the header that every copy has, and column that an error of COPY names.
+def place_of(error: asyncpg.PostgresError, *, headed: bool = True) -> tuple[int | None, str | None]:
+    """Return line, counted from 1 behind the header that every copy of text has, and column that COPY's error names.
 
     For a row that is too large the server names the line it has read up to, not the row's.
     """
     if isinstance(error, asyncpg.ProgramLimitExceededError):
         return None, None
     match = _PLACE.search(str(getattr(error, "context", None) or ""))
-    return (max(int(match[1]) - 1, 1), match["column"]) if match else (None, None)
+    return (max(int(match[1]) - headed, 1), match["column"]) if match else (None, None)
 
 
 def reason_of(error: asyncpg.PostgresError) -> str:

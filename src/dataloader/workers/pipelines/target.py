@@ -19,6 +19,8 @@ _WIDENED = frozenset({"boolean", "bigint", "integer", "smallint", "numeric", "do
     "timestamp without time zone",
 }
 
+_BROAD = {"smallint": "bigint", "integer": "bigint", "real": "double precision"}
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -213,8 +215,8 @@ class Target:
         types, changed = self._types(incoming), False
         for (_, name), kind in zip(self._matched(incoming, shape), types.values(), strict=True):
             old = shape.columns[name]
-            new = wider("bigint" if old in {"integer", "smallint"} else old, kind)
-            if old in _WIDENED and new != old and not (old in {"integer", "smallint"} and kind == "bigint"):
+            new = wider(_broad(old), _broad(kind))
+            if old in _WIDENED and new != _broad(old):
                 await conn.execute(
                     f"alter table {self.into.sql} alter column {quote_ident(name)} type {check_type(new)}"
                 )
@@ -225,3 +227,9 @@ class Target:
         shape = await describe_table(conn, self.into)
         assert shape is not None  # noqa: S101 - altered in this transaction
         return shape
+
+
+def _broad(kind: str) -> str:
+    """Return the type of all sizes: `bigint` for an integer, `numeric` for one with digits."""
+    name = kind.partition("(")[0]
+    return _BROAD.get(name, name)

@@ -32,8 +32,8 @@ class LoadFileArgs(BaseModel):
         str | list[Annotated[str, Field(min_length=1)]],
         Field(
             min_length=1,
-            description="Path, pattern of paths (`/data/prices-*.csv`), http or https address, or a list of them; "
-            "plain, gzip, bzip2, xz or zip.",
+            description="Path, pattern of paths (`/data/prices-*.csv`), http or https address, address in a bucket "
+            "(`s3://market-data/prices-*.parquet`), or a list of them; plain, gzip, bzip2, xz, zstd or zip.",
         ),
     ]
     table: Annotated[str, Field(min_length=1, description="Target, `name` or `schema.name`.")]
@@ -43,7 +43,8 @@ class LoadFileArgs(BaseModel):
     ] = "append"
     primary_key: Annotated[list[Column], Field(description="Columns that tell rows apart; needed to merge.")] = []
     format: Annotated[
-        Literal["auto", "csv", "jsonl"], Field(description="`auto`: JSON Lines if the first line is an object.")
+        Literal["auto", "csv", "jsonl", "parquet"],
+        Field(description="`auto`: Parquet if it begins so, JSON Lines if the first line is an object, else CSV."),
     ] = "auto"
     columns: Annotated[
         dict[Column, str],

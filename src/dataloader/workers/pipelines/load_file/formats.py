@@ -15,6 +15,7 @@ from dataloader.connectors.delimited.types import guess_type, wider
 from dataloader.connectors.files import Content
 from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
+from dataloader.workers.pipelines.load_file.state import Segment
 from dataloader.workers.pipelines.target import Incoming
 
 JSONL = Dialect(delimiter="\x02", quote=NO_QUOTE, escape=NO_QUOTE)
@@ -49,6 +50,14 @@ class Layout:
         """Return what comes of a file, for the table."""
         return Incoming(source, self.fields, self.columns, self.by_place)
 
+    def read_bytes(self, offset: int) -> int:
+        """Return how much of the file lies before a place."""
+        return offset
+
+    def size_of(self, segment: Segment) -> int:
+        """Return the bytes of a segment."""
+        return segment.size
+
     @asynccontextmanager
     async def reader(self, content: Content, place: Place) -> AsyncIterator[RecordReader]:
         """Open the records from a place on, or from the first if it is the file's beginning."""
@@ -66,8 +75,6 @@ def find_layout(content: Content, args: LoadFileArgs) -> Layout:
     Raises:
         PermanentError: It is empty, or not what it should be.
     """
-    if content.sample[:4] == b"PAR1":
-        raise PermanentError(f"{content.name} is Parquet, which is not supported yet; convert it to CSV or JSON Lines")
     text = _sample_text(content)
     if not text.strip():
         raise PermanentError(f"{content.name} is empty")

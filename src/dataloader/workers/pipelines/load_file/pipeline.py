@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from dataloader.connectors.delimited import RecordReader
 from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.files import Content, FileAccess, FileVersion, SourceFile
 from dataloader.connectors.identifiers import parse_target
@@ -19,6 +18,7 @@ from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.expect import check
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
+from dataloader.workers.pipelines.load_file.columnar import ColumnarLayout, Reader, open_columnar
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
 from dataloader.workers.pipelines.load_file.state import LoadState, Segment
 from dataloader.workers.pipelines.load_file.waves import at_once, blocks_of, cut
@@ -35,7 +35,7 @@ _HELD = Span(first=4 * _MIB, least=256 * _KIB, most=8 * _MIB)
 
 @register("load.file", queue="load.file")
 async def load_file(args: LoadFileArgs, ctx: JobContext) -> AsyncGenerator[None, None]:
-    """Load files (CSV or JSON Lines, packed or not, local or behind HTTP) into a table, each row exactly once."""
+    """Load files (CSV, JSON Lines, Parquet; local, behind HTTP, in buckets) into a table, each row exactly once."""
     async with AsyncExitStack() as stack:
         files = await _find(args, ctx.files, stack)
         versions = [(file.name, await file.look()) for file in files]
@@ -69,7 +69,7 @@ class Opened:
     """
 
     content: Content
-    layout: Layout
+    layout: Layout | ColumnarLayout
     binding: Binding | None = None
 
 
@@ -98,17 +98,30 @@ class Load:
         """Load one file from where the state says, chunk by chunk, each committed with the state behind it."""
         content = await self._ctx.files.open(file, encoding=self._args.encoding)
         self._check_version(content.version, file.name)
+        async with AsyncExitStack() as stack:
+            opened = Opened(content, await self._layout(content, stack))
+            async with aclosing(self._chunks(opened)) as chunks:
+                async for _ in chunks:
+                    yield
+
+    async def _layout(self, content: Content, stack: AsyncExitStack) -> Layout | ColumnarLayout:
+        wanted = self._args.format
+        if wanted == "parquet" or (wanted == "auto" and content.is_parquet):
+            return await open_columnar(content, self._ctx.files, self._args.columns, stack=stack)
         if not content.seekable:
             self._total = None
-        layout = find_layout(content, self._args)
-        opened = Opened(content, layout)
+        return find_layout(content, self._args)
+
+    async def _chunks(self, opened: Opened) -> AsyncGenerator[None, None]:
+        """Load an opened file from where the state says."""
+        content, layout = opened.content, opened.layout
         while holes := self.state.holes():
             await self._wave(opened, holes)
             yield
         async with layout.reader(content, self.state.place) as reader:
             while not reader.at_end:
                 segments: list[Segment] = []
-                if self._args.parallel > 1 and content.seekable and opened.binding is not None:
+                if self._cuts(opened):
                     segments = await cut(reader, count=self._args.parallel, size=self._pace.size)
                 if segments:
                     await self._wave(opened, segments, ending=reader.at_end)
@@ -116,18 +129,24 @@ class Load:
                     await self._chunk(opened, reader)
                 yield
 
+    def _cuts(self, opened: Opened) -> bool:
+        """Return whether the next pieces are to be loaded at the same time."""
+        reachable = opened.content.seekable or isinstance(opened.layout, ColumnarLayout)
+        return self._args.parallel > 1 and reachable and opened.binding is not None
+
     def _check_version(self, version: FileVersion, name: str) -> None:
         LoadState.of([(name, version)], {"files": [self.state.files[self.state.file]]})
 
-    async def _chunk(self, opened: Opened, reader: RecordReader) -> None:
+    async def _chunk(self, opened: Opened, reader: Reader) -> None:
         """Load the next chunk in one transaction."""
-        began_s, before = time.monotonic(), reader.place
+        began_s, before, given_before = time.monotonic(), reader.place, reader.given_bytes
         async with self._ctx.transaction() as tx:
             written = await self._write(tx, opened, reader.piece(self._pace.size), before)
-            _record(tx, opened.content.name, Segment(before, reader.place), written)
+            given_bytes = reader.given_bytes - given_before
+            _record(tx, opened.content.name, Segment(before, reader.place), written, size_bytes=given_bytes)
             state = self.state.after(reader.place, rows=written.rows, rejected=len(written.rejects))
-            self.state = await self._settle(tx, state, written, ended=reader.at_end)
-        self._pace.took(reader.place.offset - before.offset, time.monotonic() - began_s)
+            self.state = await self._settle(tx, opened, state, written, ended=reader.at_end)
+        self._pace.took(given_bytes, time.monotonic() - began_s)
 
     async def _wave(self, opened: Opened, segments: Sequence[Segment], *, ending: bool = False) -> None:
         """Load segments at the same time, each in a transaction of its own; the file ends with the last if `ending`."""
@@ -139,33 +158,37 @@ class Load:
                 tail = ending and segment.end == end
                 blocks = blocks_of(opened.content, opened.layout, segment, tail=tail)
                 written = await self._write(tx, opened, blocks, segment.begin)
-                _record(tx, opened.content.name, segment, written)
+                _record(tx, opened.content.name, segment, written, size_bytes=opened.layout.size_of(segment))
                 tx.in_turn = partial(settle, tx, segment, written)
 
         async def settle(tx: ChunkTransaction, segment: Segment, written: Written) -> Callable[[], None]:
             state = self.state.after_segment(segment, rows=written.rows, rejected=len(written.rejects))
             ended = ending and not state.ahead and state.place == end
-            return partial(self._enter, await self._settle(tx, state, written, ended=ended))
+            return partial(self._enter, await self._settle(tx, opened, state, written, ended=ended))
 
         if opened.binding is None:
             await load(segments[0])
             segments = segments[1:]
         await at_once(segments, load)
         if segments:
-            self._pace.took(max(segment.size for segment in segments), time.monotonic() - began_s)
+            self._pace.took(max(map(opened.layout.size_of, segments)), time.monotonic() - began_s)
 
     def _enter(self, state: LoadState) -> None:
         self.state = state
 
-    async def _settle(self, tx: ChunkTransaction, state: LoadState, written: Written, *, ended: bool) -> LoadState:
+    async def _settle(
+        self, tx: ChunkTransaction, opened: Opened, state: LoadState, written: Written, *, ended: bool
+    ) -> LoadState:
         """Write what goes with a chunk's rows; return the state to commit with them."""
         await self._keep_rejects(tx, state, written)
         if ended:
-            state = state.next_file()
+            state = state.next_file(read_bytes=opened.layout.read_bytes(state.offset))
         if state.finished:
             await self._finish(tx, state)
         tx.rows += written.rows
-        done = state.bytes + state.offset + sum(segment.size for segment in state.ahead)
+        read_bytes = opened.layout.read_bytes
+        ahead = sum(read_bytes(segment.end.offset) - read_bytes(segment.begin.offset) for segment in state.ahead)
+        done = state.bytes + read_bytes(state.offset) + ahead
         tx.checkpoint(state.as_json(), done=done, total=self._total, unit="bytes", message=_told(state))
         return state
 
@@ -177,6 +200,8 @@ class Load:
             incoming = opened.layout.incoming(opened.content.name)
             binding = await self._target.bind(tx, incoming, begun=self.state.rows > 0, advice="trigger a new job")
             opened.binding = binding
+            if isinstance(opened.layout, ColumnarLayout):
+                opened.layout.suit(tuple(binding.columns.values()), exact=self._args.on_error == "reject")
         writer = Writer(self._args, opened.layout, binding, opened.content.name, opened.content.encoding.server)
         async with aclosing(blocks):
             rejectable = self._args.max_rejects - self.state.rejected
@@ -208,13 +233,13 @@ class Load:
         await self._target.finish(tx.connection)
 
 
-def _record(tx: ChunkTransaction, source: str, segment: Segment, written: Written) -> None:
+def _record(tx: ChunkTransaction, source: str, segment: Segment, written: Written, *, size_bytes: int) -> None:
     tx.record(
         source=source,
         range={"begin": segment.begin.offset, "end": segment.end.offset, "line": segment.begin.line},
         rows_in=written.rows + len(written.rejects),
         rejected=len(written.rejects),
-        size_bytes=segment.size,
+        size_bytes=size_bytes,
     )
 
 

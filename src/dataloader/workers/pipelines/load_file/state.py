@@ -32,7 +32,7 @@ class LoadState:
     Attributes:
         files: Name, size and token of every file, in order; the same at every attempt.
         file: Number of the file that is being loaded.
-        offset: Bytes of its content that are loaded; 0 before its first row.
+        offset: Bytes of its content that are loaded, rows if it is Parquet; 0 before its first row.
         line: Line that begins there.
         ahead: Segments beyond that are loaded already: they were beside others that are not.
         rows: Rows loaded, of all files.
@@ -112,10 +112,10 @@ class LoadState:
         between = (Segment(begin, segment.begin) for begin, segment in zip(begins, self.ahead, strict=False))
         return [hole for hole in between if hole.size]
 
-    def next_file(self) -> LoadState:
+    def next_file(self, *, read_bytes: int) -> LoadState:
         """Return the state at the beginning of the next file; finished behind the last."""
         last = self.file + 1 >= len(self.files)
-        return replace(self, file=self.file + 1, bytes=self.bytes + self.offset, offset=0, line=1, finished=last)
+        return replace(self, file=self.file + 1, bytes=self.bytes + read_bytes, offset=0, line=1, finished=last)
 
     def as_json(self) -> dict[str, object]:
         """Return what a checkpoint keeps."""

@@ -8,11 +8,12 @@ from contextlib import aclosing
 
 from dataloader.connectors.delimited import RecordReader
 from dataloader.connectors.files import Content
+from dataloader.workers.pipelines.load_file.columnar import ColumnarLayout, Reader
 from dataloader.workers.pipelines.load_file.formats import Layout
 from dataloader.workers.pipelines.load_file.state import Segment
 
 
-async def cut(reader: RecordReader, *, count: int, size: int) -> list[Segment]:
+async def cut(reader: Reader, *, count: int, size: int) -> list[Segment]:
     """Find the next segments without loading them; the reader is behind the last of them afterwards."""
     segments: list[Segment] = []
     while len(segments) < count and not reader.at_end:
@@ -23,10 +24,16 @@ async def cut(reader: RecordReader, *, count: int, size: int) -> list[Segment]:
     return segments
 
 
-async def blocks_of(
-    content: Content, layout: Layout, segment: Segment, *, tail: bool = False
+def blocks_of(
+    content: Content, layout: Layout | ColumnarLayout, segment: Segment, *, tail: bool = False
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a segment's records as the server is to be sent them; with `tail` it is the file's last."""
+    """Return a segment's records as the server is to be sent them; with `tail` it is the file's last."""
+    if isinstance(layout, ColumnarLayout):
+        return layout.blocks(content, segment)
+    return _records(content, layout, segment, tail=tail)
+
+
+async def _records(content: Content, layout: Layout, segment: Segment, *, tail: bool) -> AsyncGenerator[bytes, None]:
     async with aclosing(_limited(content, segment)) as stored:
         reader = RecordReader(stored, layout.dialect, start=segment.begin, name=content.name, tail=tail)
         async with aclosing(reader.piece(segment.size)) as piece:

@@ -13,6 +13,7 @@ from dataloader.connectors.loading.staging import STAGE, Move, create_stage, mov
 from dataloader.connectors.tables import Connection
 from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
+from dataloader.workers.pipelines.load_file.columnar import ColumnarLayout
 from dataloader.workers.pipelines.load_file.formats import Layout
 from dataloader.workers.pipelines.target import Binding
 
@@ -76,7 +77,7 @@ class Writer:
     """
 
     args: LoadFileArgs
-    layout: Layout
+    layout: Layout | ColumnarLayout
     binding: Binding
     source: str
     encoding: str
@@ -134,6 +135,8 @@ class Writer:
         if self.layout.kind == "jsonl":
             return CsvFormat(self.layout.dialect, (_LINE,), encoding=self.encoding)
         names = self.binding.names
+        if isinstance(self.layout, ColumnarLayout):
+            return CsvFormat(None, names, encoding=self.encoding, binary=self.layout.binary)
         others = tuple(name for name in names if name not in self.binding.texts)
         return CsvFormat(self.layout.dialect, names, self.args.null, others, self.encoding)
 
@@ -145,7 +148,8 @@ class Writer:
 
     def _is_rewritten(self, kind: str) -> bool:
         """Return whether values of a type are written in a way the server does not read."""
-        return not self.args.writing.plain_numbers and kind.partition("(")[0] in _NUMBERS
+        written = self.layout.dialect is not None and not self.args.writing.plain_numbers
+        return written and kind.partition("(")[0] in _NUMBERS
 
     @property
     def _merge_key(self) -> tuple[str, ...]:
