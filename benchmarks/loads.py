@@ -126,6 +126,11 @@ class Stage:
         )
         return await self.psql_file(script)
 
+    @property
+    def dsn(self) -> str:
+        """Where the database is, for other drivers."""
+        return _dsn(self._settings)
+
     async def lag_ms(self) -> float:
         """Return how late the worker's loop wakes up, the 99.9th percentile of some seconds."""
         ended = "select result from dl_jobs where job_id = $1 and finished_at is not null"

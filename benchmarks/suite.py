@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import (
     bare_api,
     churn,
+    columnar,
     designs,
     drain,
     durations,
@@ -268,6 +269,36 @@ async def tables_round(bench: Bench) -> None:
         bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql copy out into psql copy in")
 
 
+async def parquet_round(bench: Bench) -> None:
+    """Measure loads of Parquet beside ADBC's driver."""
+    rows = bench.sized(2_000_000)
+    async with loads.staged(bench.settings, bench.folder, rows=bench.sized(1_000)) as stage:
+        for exact in (False, True):
+            path = await columnar.source(stage, rows, exact=exact)
+            load = {"source": str(path), "table": "b"}
+            await columnar.empty(stage, "a", "b", exact=exact)
+            adbc_s = await columnar.ingest(stage.dsn, path, "a")
+            if adbc_s is None:
+                bench.say("ADBC is left out: DL_BENCH_PEERS_PYTHON names no Python that has it (`make bench` has one)")
+                return
+            await columnar.empty(stage, "a", exact=exact)
+            ours = await stage.load("load.file", load)
+            name = f"load.file, {rows:,} rows of Parquet, {'numeric' if exact else 'double precision'}"
+            bench.report.add(name, "rows/s", (rows / ours.seconds, rows / adbc_s), other="ADBC, adbc_ingest")
+            await columnar.empty(stage, "b", exact=exact)
+            both = await stage.load("load.file", load | {"parallel": 2})
+            bench.report.add(
+                f"{name}, parallel 2", "rows/s", (rows / both.seconds, rows / adbc_s), other="ADBC, adbc_ingest"
+            )
+        idle_ms = await stage.lag_ms()
+        await columnar.empty(stage, "b", exact=exact)
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(stage.load("load.file", load))
+            busy_ms = await stage.lag_ms()
+            await loading
+        bench.report.add(f"{name}: lateness of the loop, p99.9", "ms", (busy_ms, idle_ms), other="the same idle")
+
+
 PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "drain": drain_round,
     "pair": pair_round,
@@ -282,6 +313,7 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "keys": keys_round,
     "files": files_round,
     "merges": merges_round,
+    "parquet": parquet_round,
     "tables": tables_round,
 }
 TITLES: Mapping[str, str] = {
@@ -298,6 +330,7 @@ TITLES: Mapping[str, str] = {
     "keys": "Keys",
     "files": "Loading files",
     "merges": "Merging files",
+    "parquet": "Loading Parquet",
     "tables": "Loading from another database",
 }
 USUAL = ("drain", "pair", "ingest", "latency", "peers")
