@@ -172,6 +172,7 @@ def test_a_content_that_is_not_as_it_should_be_is_refused_with_row_and_column(
         (zipped("0716FUT.csv", "0" * MIB), "unpacks to more than"),
         (zipped("0716FUT.csv", f"{HEADER}\n" + "x" * 200_000, method=zipfile.ZIP_STORED), "not CSV"),
     ],
+    ids=["cut", "renamed", "empty", "several", "encrypted", "bzip2", "lzma", "bomb", "no records"],
 )
 def test_an_archive_that_is_not_as_it_should_be_is_refused(document: bytes, reason: str) -> None:
     with pytest.raises(SourceError, match=reason):
