@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks import dlt_ingest, peers
 from benchmarks.drain import LONG_S
 from benchmarks.processes import base_environment, running
 from dataloader.config import Settings
@@ -25,7 +26,7 @@ TABLE = """
 create table {} (id bigint, trade_date date, series text, open numeric, high numeric, low numeric, settle numeric,
                  volume bigint)
 """
-QUEUES = ("load.file", "load.sql", "starts")
+QUEUES = ("load.file", "load.sql", "unload.table", "starts")
 _ENQUEUE = "select dl_enqueue(queue => $1, task => $2, args => $3::jsonb, max_attempts => 1)"
 _LAG_S = 8.0
 
@@ -112,6 +113,15 @@ class Stage:
         assert await process.wait() == 0
         return time.perf_counter() - started_s
 
+    async def dlt(self, table: str) -> float | None:
+        """Load the file by dlt into a table of its own; return the seconds it took, None where it is not installed."""
+        where = (str(self._settings.pg_host), self._settings.pg_user, str(self._settings.pg_database))
+        process = await asyncio.create_subprocess_exec(
+            peers.python(), dlt_ingest.__file__, *where, str(self.source), table, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        return None if process.returncode else float(output)
+
     async def psql_merge(self, table: str) -> float:
         """Copy the file into a stage and merge it, by hand; return the seconds it took."""
         key, names = "id", "id, trade_date, series, open, high, low, settle, volume"
@@ -155,6 +165,7 @@ async def staged(settings: Settings, folder: Path, *, rows: int) -> AsyncIterato
     environment = base_environment(settings) | {
         "WORKERS_JSON": json.dumps([{"queue": queue, "concurrency": 2} for queue in QUEUES]),
         "DL_SOURCE_ROOTS": str(folder),
+        "DL_TARGET_ROOTS": str(folder),
         "DL_CONNECTIONS": json.dumps({"here": _dsn(settings)}),
     }
     connection: Any = await connect(settings, purpose="bench", command_timeout_s=LONG_S)

@@ -299,6 +299,35 @@ async def parquet_round(bench: Bench) -> None:
         bench.report.add(f"{name}: lateness of the loop, p99.9", "ms", (busy_ms, idle_ms), other="the same idle")
 
 
+async def dlt_round(bench: Bench) -> None:
+    """Measure a load of one file beside what dlt makes of it."""
+    rows = bench.sized(1_000_000)
+    async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
+        dlt_s = await stage.dlt("prices")
+        if dlt_s is None:
+            bench.say("dlt is left out: DL_BENCH_PEERS_PYTHON names no Python that has it (`make bench` has one)")
+            return
+        await stage.connection.execute("drop schema dlt_bench cascade; drop table if exists b; checkpoint")
+        ours = await stage.load("load.file", {"source": str(stage.source), "table": "b"})
+        name = f"load.file, {rows:,} rows of CSV into a table that it creates"
+        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / dlt_s), other="dlt, Arrow and COPY of CSV")
+
+
+async def unloads_round(bench: Bench) -> None:
+    """Measure a table into files beside psql."""
+    rows = bench.sized(5_000_000)
+    async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
+        await stage.empty("a", key=True)
+        await stage.psql(f"\\copy a from '{stage.source}' (format csv, header)")
+        await stage.connection.execute("vacuum analyze a; checkpoint")
+        plain = bench.folder / "plain.csv"
+        psql_s = await stage.psql(f"\\copy (select * from a order by id) to '{plain}' (format csv, header)")
+        how = {"table": "a", "target": str(bench.folder / "unloaded"), "overwrite": True}
+        ours = await stage.load("unload.table", how)
+        name = f"unload.table, {rows:,} rows to CSV in parts"
+        bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql, \\copy to one file")
+
+
 PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "drain": drain_round,
     "pair": pair_round,
@@ -315,6 +344,8 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "merges": merges_round,
     "parquet": parquet_round,
     "tables": tables_round,
+    "dlt": dlt_round,
+    "unloads": unloads_round,
 }
 TITLES: Mapping[str, str] = {
     "drain": "Drain",
@@ -332,6 +363,8 @@ TITLES: Mapping[str, str] = {
     "merges": "Merging files",
     "parquet": "Loading Parquet",
     "tables": "Loading from another database",
+    "dlt": "Loading files beside dlt",
+    "unloads": "Unloading into files",
 }
 USUAL = ("drain", "pair", "ingest", "latency", "peers")
 

@@ -48,18 +48,17 @@ async def test_a_byte_that_is_no_text_in_a_row_is_rejected_with_the_row(scene: S
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 async def test_a_blank_line_is_a_row_of_one_column_unless_it_is_at_the_end(scene: Scene, end: str) -> None:
     path = scene.write("f.csv", end.join(["n", "1", "", "", "2", "3", "", "", ""]))
-    ways = [(size, parallel) for size in (1, 3, 4, None) for parallel in (1, 3)]
+    ways: list[dict[str, object]] = [
+        {"source": path, "table": f"t_{size}_{parallel}".lower(), "chunk_bytes": size, "parallel": parallel}
+        for size in (1, 3, 4, None)
+        for parallel in (1, 3)
+    ]
 
-    await scene.loads(
-        *(
-            {"source": path, "table": f"t{number}", "chunk_bytes": size, "parallel": parallel}
-            for number, (size, parallel) in enumerate(ways)
-        )
-    )
+    await scene.loads(*ways)
 
-    for number in range(len(ways)):
-        rows = await scene.rows(f"select n from t{number} order by n nulls last")
-        assert rows == [(1,), (2,), (3,), (None,), (None,)], ways[number]
+    for way in ways:
+        rows = await scene.rows(f"select n from {way['table']} order by n nulls last")
+        assert rows == [(1,), (2,), (3,), (None,), (None,)], way
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 4, None])
@@ -90,8 +89,9 @@ async def test_rows_without_the_key_are_refused_when_merging_and_not_taken_for_o
 async def test_a_table_in_a_schema_of_the_servers_own_is_refused(scene: Scene) -> None:
     path = scene.write("f.csv", "n\n1\n")
     schemas = ["pg_temp", "pg_temp_3", "pg_catalog", "information_schema", "pg_toast"]
+    ways: list[dict[str, object]] = [{"source": path, "table": f"{schema}.foo"} for schema in schemas]
 
-    jobs = await scene.loads(*({"source": path, "table": f"{schema}.foo"} for schema in schemas))
+    jobs = await scene.loads(*ways)
 
     assert all("lies in a schema of the server's own" in message(job) for job in jobs)
 
@@ -143,6 +143,8 @@ async def test_utf_16_without_a_mark_is_recognised_and_the_error_says_how_to_loa
 async def test_a_tab_may_be_spelled(scene: Scene) -> None:
     path = scene.write("f.csv", "k\tn\na;b,c\t1\n")
 
-    await scene.loads(*({"source": path, "delimiter": spelled} for spelled in ("\t", "\\t", "tab")))
+    ways: list[dict[str, object]] = [{"source": path, "delimiter": spelled} for spelled in ("\t", "\\t", "tab")]
+
+    await scene.loads(*ways)
 
     assert await scene.rows() == [("a;b,c", 1)] * 3
