@@ -80,7 +80,7 @@ async def serving(server: Web) -> AsyncIterator[Web]:
     app = web.Application()
     app.router.add_get("/file", server.file)
     app.router.add_get("/redirect", _redirect)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

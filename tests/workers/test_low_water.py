@@ -68,7 +68,7 @@ async def test_an_urgent_job_is_started_although_claims_begin_behind_it(
 ) -> None:
     """Polls are far apart: the next walk from the start does not wait for one."""
     monkeypatch.setattr("dataloader.workers.low_water.CHEAP_S", 0)
-    monkeypatch.setattr("dataloader.workers.low_water.WALK_SHARE", 0.001)
+    monkeypatch.setattr("dataloader.workers.low_water.WALK_SHARE", 0.01)
     settings = make_settings(workers_json=[{"queue": "q", "concurrency": 4}], dl_poll_sec=60)
     registry = Registry()
 

@@ -1,0 +1,151 @@
+"""Mutants of the data plane: records cut in two, states that lie, files of two versions, parts half put in place."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import SOURCE, WORKERS, Edit, Mutant
+
+LOADING = "tests/loading"
+FILES = f"{SOURCE}/connectors/files"
+COPIES = f"{SOURCE}/connectors/loading"
+CUTTER = f"{SOURCE}/connectors/delimited/cutter.py"
+LOAD_FILE = f"{WORKERS}/pipelines/load_file"
+TARGET = f"{WORKERS}/pipelines/target.py"
+LOAD_SQL = f"{WORKERS}/pipelines/load_sql/pipeline.py"
+UNLOAD = f"{WORKERS}/pipelines/unload_table/pipeline.py"
+PUBLISHING = f"{SOURCE}/connectors/unloading/publishing.py"
+MODES, EDGES = f"{LOADING}/test_modes.py", f"{LOADING}/test_edges.py"
+
+LOADS = (
+    Mutant(
+        "cut inside of quotes",
+        "a record with a line end in it becomes two, or ends the load",
+        (
+            Edit(
+                CUTTER,
+                "            if not inside:\n                return newline + 1\n",
+                "            return newline + 1\n",
+            ),
+        ),
+        (f"{LOADING}/test_property.py", f"{LOADING}/test_csv.py"),
+    ),
+    Mutant(
+        "lines counted from the piece",
+        "an error names a line where nothing is wrong",
+        (Edit(f"{LOAD_FILE}/pipeline.py", "before=begin.line - 1", "before=0"),),
+        (MODES,),
+    ),
+    Mutant(
+        "hole taken for loaded",
+        "rows between two pieces are never loaded after a crash",
+        (
+            Edit(
+                f"{LOAD_FILE}/state.py",
+                "while waiting and waiting[0].begin.offset <= place.offset:",
+                "while waiting:",
+            ),
+        ),
+        ("tests/unit/test_load_state.py",),
+    ),
+    Mutant(
+        "rejects that forget their number",
+        "max_rejects never ends a load of many chunks",
+        (
+            Edit(
+                f"{LOAD_FILE}/state.py",
+                "line=place.line, rows=self.rows + rows, rejected=self.rejected + rejected\n",
+                "line=place.line, rows=self.rows + rows, rejected=self.rejected\n",
+            ),
+        ),
+        (MODES, f"{LOADING}/test_ledger.py"),
+    ),
+    Mutant(
+        "first row of a key that wins",
+        "a merge keeps yesterday's price",
+        (Edit(f"{COPIES}/staging.py", "order by {key}, {_ORDER} desc) latest", "order by {key}, {_ORDER}) latest"),),
+        (MODES, "-k", "merge"),
+    ),
+    Mutant(
+        "row without its key that is merged",
+        "rows that are not alike become one",
+        (Edit(f"{COPIES}/staging.py", "' not null' if name in key else ''", "''"),),
+        (EDGES, "-k", "without_the_key"),
+    ),
+    Mutant(
+        "replace that goes on in an old table",
+        "a job retried from its start has every row twice",
+        (Edit(TARGET, 'if self.wish.mode == "replace" and not begun:', "if False:"),),
+        (f"{LOADING}/test_replacing.py",),
+    ),
+    Mutant(
+        "swap before the end",
+        "readers see a table that is half loaded",
+        (Edit(f"{LOAD_FILE}/pipeline.py", "        if state.finished:\n", "        if state.rows:\n"),),
+        (MODES, "-k", "replace"),
+    ),
+    Mutant(
+        "file that may change",
+        "rows of two versions of a file in one table",
+        (Edit(f"{FILES}/local.py", "    if now != version:\n        raise FileChangedError(name)\n", ""),),
+        (f"{LOADING}/test_changing.py",),
+    ),
+    Mutant(
+        "range of any version",
+        "the second half of a file is another file's",
+        (Edit(f"{FILES}/remote.py", "            _check_version(response, version, self.name)\n", ""),),
+        (f"{LOADING}/test_http.py", "-k", "changes"),
+    ),
+    Mutant(
+        "redirect that is not asked about",
+        "a job reads what only this machine may",
+        (
+            Edit(
+                f"{FILES}/remote.py",
+                "            self.reach.check_url(url)\n            async with self._opened()",
+                "            async with self._opened()",
+            ),
+        ),
+        (f"{LOADING}/test_http.py", "-k", "redirect"),
+    ),
+    Mutant(
+        "packed file without bounds",
+        "a kilobyte fills the table, or the disk",
+        (
+            Edit(
+                f"{FILES}/unpack.py",
+                "if self.bytes_out > SWELL_FREE_BYTES and ratio",
+                "if self.bytes_out < 0 and ratio",
+            ),
+        ),
+        (f"{LOADING}/test_hostile.py",),
+    ),
+    Mutant(
+        "mark that is not kept with the rows",
+        "an incremental load loads the same rows again",
+        (Edit(LOAD_SQL, "        await tx.set_state(name, mark)\n", ""),),
+        (f"{LOADING}/test_sql.py",),
+    ),
+    Mutant(
+        "mark that does not wait",
+        "a row that was committed late is never loaded",
+        (
+            Edit(
+                LOAD_SQL,
+                "mark = await settled_mark(self._source, key, patience_s=self._args.wait_s)",
+                "mark = await settled_mark(self._source, key, patience_s=1e9) if False else None",
+            ),
+        ),
+        (f"{LOADING}/test_sql.py",),
+    ),
+    Mutant(
+        "part that is not looked for",
+        "an unload without its second part says that it is whole",
+        (Edit(UNLOAD, "            await asyncio.to_thread(self._shelf.check_kept, state.parts)\n", ""),),
+        (f"{LOADING}/test_unload.py", "-k", "lost_between"),
+    ),
+    Mutant(
+        "unload that takes what is in the way",
+        "an unload overwrites what somebody keeps there",
+        (Edit(PUBLISHING, "        if found is not None:\n", "        if False:\n"),),
+        (f"{LOADING}/test_unload.py", "-k", "earlier_unload"),
+    ),
+)
