@@ -107,3 +107,14 @@ async def test_another_worker_leaves_the_job_to_the_process_that_began_it(tmp_pa
 
         assert ended.code == 0
     assert not any("job settled" in line for line in worker.lines)
+
+
+async def test_it_unloads_into_a_directory_of_the_current_one(
+    tmp_path: Path, settings: Settings, pg: Connection
+) -> None:
+    await pg.execute("create table t as select 1 as id")
+
+    ended = await run(tmp_path, "run", "unload.table", "table=t", "target=out", env=environment(settings))
+
+    assert (ended.code, ended.err) == (0, "")
+    assert (tmp_path / "out" / "part-00001.csv").read_text() == "id\n1\n"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dataloader.config import Settings
 from dataloader.storage.db import Connection
+from tests.conftest import direct_dsn
 from tests.loading.scene import Scene
+from tests.loading.unloaded import ROWS, WORKERS
 
 
 @pytest.fixture
@@ -17,3 +21,19 @@ def scene(make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
     """A folder that loads may read, and a database."""
     workers = '[{"queue": "load.file", "concurrency": 2}]'
     return Scene(tmp_path, make_settings(dl_source_roots=str(tmp_path), workers_json=workers), pg)
+
+
+@pytest.fixture
+async def unloading(scene: Scene, make_settings: Callable[..., Settings], tmp_path: Path) -> Scene:
+    """A scene with a table `t`, where files may be written."""
+    settings = make_settings(
+        dl_source_roots=str(tmp_path),
+        dl_target_roots=str(tmp_path),
+        dl_connections=json.dumps({"shop": direct_dsn(scene.settings)}),
+        workers_json=WORKERS,
+    )
+    await scene.pg.execute(
+        "create table t (id bigint primary key, amount numeric(10,2), note text, at timestamptz);"
+        f"insert into t select n, n / 3.0, 'note ' || n, to_timestamp(n) from generate_series(1, {ROWS}) n"
+    )
+    return replace(scene, settings=settings, task="unload.table")

@@ -139,8 +139,26 @@ LOADS = (
     Mutant(
         "part that is not looked for",
         "an unload without its second part says that it is whole",
-        (Edit(UNLOAD, "            await asyncio.to_thread(self._shelf.check_kept, state.parts)\n", ""),),
-        (f"{LOADING}/test_unload.py", "-k", "lost_between"),
+        (Edit(UNLOAD, "() if self.state.finished_at else self.state.parts", "()"),),
+        (f"{LOADING}/test_unload_attempts.py", "-k", "lost_or_changed"),
+    ),
+    Mutant(
+        "part that is only weighed",
+        "an unload is published under the checksum of what a part has been",
+        (Edit(PUBLISHING, "if found.hexdigest() != part.sha256:", "if False:"),),
+        (f"{LOADING}/test_unload_attempts.py", "-k", "lost_or_changed"),
+    ),
+    Mutant(
+        "manifest before its parts",
+        "a reader finds a manifest whose parts are not there",
+        (
+            Edit(
+                PUBLISHING,
+                "            _write(staged, manifest)\n",
+                "            _write(staged, manifest)\n            _write(self.target / MANIFEST, manifest)\n",
+            ),
+        ),
+        ("tests/unit/test_unload_publishing.py",),
     ),
     Mutant(
         "unload that takes what is in the way",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -101,6 +102,12 @@ class SqlSource:
                 f"select {texts} from ({ordered}) k order by {descending} limit 1"  # noqa: S608 - all quoted
             )
         return None if row is None else tuple(row.values())
+
+    async def about_rows(self) -> int:
+        """Return how many rows there are, as the planner of the database guesses."""
+        with refused(self.name):
+            plan = await self.connection.fetchval(f"explain (format json) select * from {self.relation} q")  # noqa: S608
+        return int(json.loads(plan)[0]["Plan"]["Plan Rows"])
 
     async def highest(self, key: str) -> str | None:
         """Return the greatest value of a column as text, None if there is none."""

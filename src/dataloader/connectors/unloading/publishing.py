@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ MANIFEST = "manifest.json"
 _FOLDER = ".unload-"
 _PART = re.compile(r"part-\d{5,}(-[0-9a-f]{12})?\.csv(\.gz)?")
 _MANIFEST_BYTES = 64 * 1024 * 1024
+_READ_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Shelf:
             self.target.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(exist_ok=True)
             sync_directory(self.target)
+            sync_directory(self.target.parent)
 
     def check_free(self) -> None:
         """Accept a target in which nothing has been unloaded.
@@ -77,10 +80,25 @@ class Shelf:
         with storing(self.target):
             lost = [part.name for part in parts if part.bytes not in (_size(path) for path in self._paths(part))]
         if lost:
-            raise PermanentError(
-                f"{lost[0]} of an earlier attempt is gone from {self.folder}, or cut short; "
-                "trigger a new job, and let every worker see the same directory"
-            )
+            raise self._gone(lost[0])
+
+    def compared(self, part: Part) -> Generator[int, None, None]:
+        """Read a part of an earlier attempt, and compare its checksum; yield its bytes so far, block by block.
+
+        Raises:
+            PermanentError: It is gone, or is not what was written.
+        """
+        found, size = hashlib.sha256(), 0
+        path = next((path for path in self._paths(part) if _size(path) == part.bytes), None)
+        if path is None:
+            raise self._gone(part.name)
+        with storing(path), path.open("rb", buffering=0) as file:
+            while block := file.read(_READ_BYTES):
+                found.update(block)
+                size += len(block)
+                yield size
+        if found.hexdigest() != part.sha256:
+            raise self._gone(part.name)
 
     def present(self) -> Mapping[str, object] | None:
         """Return the manifest at the target, None if there is none.
@@ -135,6 +153,12 @@ class Shelf:
             self.remove(part_names(begun))
         with storing(self.folder), suppress(FileNotFoundError):
             shutil.rmtree(self.folder)
+
+    def _gone(self, name: str) -> PermanentError:
+        return PermanentError(
+            f"{name} of an earlier attempt is gone from {self.folder}, or is not what was written; "
+            "trigger a new job, and let every worker see the same directory"
+        )
 
     def _paths(self, part: Part) -> tuple[Path, Path]:
         return self.folder / part.stored, self.target / part.name

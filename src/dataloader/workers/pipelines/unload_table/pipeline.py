@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -22,8 +23,8 @@ from dataloader.workers.pipelines.unload_table.manifest import manifest_of
 from dataloader.workers.pipelines.unload_table.source import open_unloaded
 from dataloader.workers.pipelines.unload_table.state import UnloadState
 
-MAX_PARTS = 5_000
-"""As many files as one `load.file` takes; a checkpoint lists them all."""
+MAX_PARTS = 3_000
+"""A checkpoint lists them all, and those of the unload before, within its mebibyte."""
 
 _TAKEN_RETRY_S = 30.0
 
@@ -36,6 +37,9 @@ async def unload_table(args: UnloadTableArgs, ctx: JobContext) -> AsyncGenerator
     async with open_unloaded(args, ctx.settings) as source:
         unload = Unload(args, ctx, source, shelf)
         await unload.begin()
+        async with aclosing(unload.compare()) as blocks:
+            async for _ in blocks:
+                yield
         while not unload.state.complete:
             await unload.step()
             yield
@@ -83,8 +87,8 @@ class Unload:
             await self._claim(tx)
             taken = await asyncio.to_thread(self._make_room)
             mark = f"-{self._ctx.job_id.hex[-12:]}" if taken else ""
-            self.state = replace(self.state, key=key, mark=mark)
-            tx.checkpoint(self.state.as_json(), done=0, unit="rows")
+            self.state = replace(self.state, key=key, mark=mark, about_rows=await self._source.about_rows())
+            tx.checkpoint(self.state.as_json(), done=0, total=self.state.total, unit="rows")
 
     async def _resume(self, state: UnloadState) -> None:
         if not state.complete and state.columns != self.state.columns:
@@ -96,7 +100,18 @@ class Unload:
             await self._claim(tx)
         if not state.finished_at:
             await asyncio.to_thread(self._shelf.create)
-            await asyncio.to_thread(self._shelf.check_kept, state.parts)
+
+    async def compare(self) -> AsyncGenerator[None, None]:
+        """Read what an earlier attempt wrote, and accept it only if it is still the same.
+
+        Raises:
+            PermanentError: A part is gone, or has changed.
+        """
+        for part in () if self.state.finished_at else self.state.parts:
+            with closing(self._shelf.compared(part)) as blocks:
+                while await asyncio.to_thread(next, blocks, None) is not None:
+                    self._ctx.progress(message=f"checking {part.name} of an earlier attempt")
+                    yield
 
     async def _claim(self, tx: ChunkTransaction) -> None:
         """Let one job at a time write to a target; a claim lapses when its job ends."""
@@ -139,7 +154,8 @@ class Unload:
                 tx.rows += cut.part.rows
                 scope = {"part": cut.part.name, "after": list(self.state.after), "upto": list(last)}
                 tx.record(source=self._source.name, range=scope, size_bytes=cut.part.bytes)
-            tx.checkpoint(state.as_json(), done=state.rows, unit="rows", message=f"{len(state.parts)} parts")
+            told = f"{len(state.parts)} parts"
+            tx.checkpoint(state.as_json(), done=state.rows, total=state.total, unit="rows", message=told)
         self.state = state
 
     async def _next(self) -> tuple[Cut | None, tuple[str, ...]]:
@@ -193,7 +209,8 @@ class Unload:
             replaced = await asyncio.to_thread(self._replaced)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             self.state = replace(self.state, finished_at=now, replaced=tuple(replaced))
-            tx.checkpoint(self.state.as_json(), done=self.state.rows, unit="rows", message="all parts are written")
+            told, rows = "all parts are written", self.state.rows
+            tx.checkpoint(self.state.as_json(), done=rows, total=rows, unit="rows", message=told)
 
     def _replaced(self) -> list[str]:
         if not self._args.overwrite:

@@ -14,7 +14,8 @@ from dataloader.storage.db import connect_options
 from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
 
 _OWN = "dataloader"
-_UNBOUNDED = "set application_name = 'dataloader unload.table'; set statement_timeout = 0"
+_NAMED = "set application_name = 'dataloader unload.table'"
+_UNBOUNDED = "set statement_timeout = 0"
 
 
 @asynccontextmanager
@@ -33,6 +34,7 @@ async def open_unloaded(args: UnloadTableArgs, settings: Settings) -> AsyncItera
         table = None if args.table is None else parse_table(args.table, schema=settings.pg_schema).sql
         opened = open_source(own_dsn(settings), connection_name=_OWN, query=args.query, table=table)
     async with opened as source:
+        await source.connection.execute(_NAMED)
         if args.connection is None:
             await source.connection.execute(_UNBOUNDED)
         yield source

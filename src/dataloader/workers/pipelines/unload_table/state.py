@@ -20,6 +20,7 @@ class UnloadState:
         mark: What stands in the names of parts, where the plain ones are taken.
         after: Texts of the key of the last row written; empty before the first.
         row_bytes: About how many bytes a row takes, by the last part; 0 before the first.
+        about_rows: How many rows there were to be, as the source's planner guessed.
         parts: What is written.
         complete: Whether all parts are.
         finished_at: When they were, as text.
@@ -31,6 +32,7 @@ class UnloadState:
     mark: str = ""
     after: tuple[str, ...] = ()
     row_bytes: float = 0
+    about_rows: int = 0
     parts: tuple[Part, ...] = ()
     complete: bool = False
     finished_at: str = ""
@@ -58,6 +60,11 @@ class UnloadState:
     def rows(self) -> int:
         """Rows written."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def total(self) -> int:
+        """Rows there are: a guess until all are written."""
+        return self.rows if self.complete else max(self.rows, self.about_rows)
 
     @property
     def bytes(self) -> int:
