@@ -319,7 +319,8 @@ async def unloads_round(bench: Bench) -> None:
     async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
         await stage.empty("a", key=True)
         await stage.psql(f"\\copy a from '{stage.source}' (format csv, header)")
-        await stage.connection.execute("vacuum analyze a; checkpoint")
+        await stage.connection.execute("vacuum analyze a")
+        await stage.connection.execute("checkpoint")
         plain = bench.folder / "plain.csv"
         psql_s = await stage.psql(f"\\copy (select * from a order by id) to '{plain}' (format csv, header)")
         how = {"table": "a", "target": str(bench.folder / "unloaded"), "overwrite": True}
