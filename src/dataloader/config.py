@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     dl_poll_sec: Annotated[float, Field(gt=0, le=60)] = 1
     dl_cancel_grace_sec: Seconds = 10
     dl_shutdown_grace_sec: Seconds = 25
+    dl_process_tasks: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
+    dl_children_max: Annotated[int, Field(ge=1, le=1_000)] = 8
+    dl_child_memory_mb: Annotated[Annotated[int, Field(ge=128)] | None, Blankable] = 1_024
     dl_retention_days: Annotated[float, Field(gt=0, le=36_500)] = 30
 
     dl_data_dir: Path = Path(".dataloader")

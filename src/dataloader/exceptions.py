@@ -161,3 +161,9 @@ class RetryLater(DataloaderError):  # noqa: N818 - a request to the runner, name
         self.delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
         if not (math.isfinite(self.delay_s) and self.delay_s >= 0):
             raise ValueError(f"RetryLater takes seconds from 0 or a timedelta, not {delay!r}")
+
+
+class ChildDiedError(DataloaderError):
+    """A pipeline's own process ended without saying how its run ended."""
+
+    code = "child_died"

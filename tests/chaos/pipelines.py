@@ -78,6 +78,9 @@ async def load(args: LoadArgs, ctx: JobContext) -> Steps:
             await asyncio.sleep(args.pause_s)
 
 
+register("chaos.load_in_child", retry=SOON, max_attempts=100, executor="process")(load)
+
+
 @register("chaos.sealed", retry=SOON)
 async def slow_commit(args: CopyArgs, ctx: JobContext) -> Steps:
     """Wait between the fence, which locks the job's row, and the commit."""

@@ -132,7 +132,7 @@ class TestRefusals:
 
         with pytest.raises(
             TypeError,
-            match=r"t: a pipeline is an `async def`.*not supported in this version: make it an async generator",
+            match=r"t: a pipeline is an `async def`.*needs a process of its own: register it with",
         ):
             spec_of(pipeline)
 

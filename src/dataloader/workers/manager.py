@@ -15,7 +15,7 @@ from dataloader.base import Component, supervise
 from dataloader.config import QueueWorkers, Settings
 from dataloader.context import AppContext
 from dataloader.domain.outcomes import Outcome
-from dataloader.exceptions import DatabaseAwayError
+from dataloader.exceptions import DatabaseAwayError, SettingsError
 from dataloader.storage.repositories.presence import Presence
 from dataloader.workers.base import Fleet, Worker
 from dataloader.workers.control import Control
@@ -54,6 +54,9 @@ class WorkerManager:
         self._freed = FreedKeys(ctx, Control(ctx, purpose="promotion"))
         self._fleet = Fleet(ctx, registry, self._control, self._freed)
         self._queues = queues_of(ctx.settings, registry)
+        unknown = [task for task in ctx.settings.dl_process_tasks if task not in registry]
+        if unknown:
+            raise SettingsError(f"DL_PROCESS_TASKS names {', '.join(unknown)}, which no pipeline is registered for")
         self._loop = asyncio.get_running_loop()
         self._executor = InlineExecutor(ctx, done=self._on_done)
         self._workers = {queue.queue: Worker(self._fleet, queue, self._executor) for queue in self._queues}

@@ -35,6 +35,7 @@ from dataloader.exceptions import (
 from dataloader.logger import Loggers, bind_job
 from dataloader.workers.chunks import Resources
 from dataloader.workers.job_context import Checkpoint, JobContext
+from dataloader.workers.plain import plain_steps
 from dataloader.workers.runs import Run, StopReason
 
 OUTAGE_DELAY_S = 1.0
@@ -68,14 +69,14 @@ class Runner:
             try:
                 return await self._drive(run)
             except asyncio.CancelledError as error:
-                return self._ended_by(run, error)
+                return self.ended_by(run, error)
             except BaseException as error:  # noqa: BLE001 - around a pipeline: whatever it raises is its outcome
-                return self._ended_by(run, error)
+                return self.ended_by(run, error)
 
     async def _drive(self, run: Run) -> Outcome:
         args = run.spec.parse_args(run.job.args)
         context = JobContext(run, self._resources, self._loggers.app)
-        steps = run.spec.start(args, context)
+        steps = run.spec.start(args, context) if run.spec.is_async else plain_steps(run.spec, args, context)
         try:
             try:
                 if run.stop:
@@ -123,7 +124,7 @@ class Runner:
             case _:
                 return HandedOver("shutdown")
 
-    def _ended_by(self, run: Run, error: BaseException) -> Outcome:
+    def ended_by(self, run: Run, error: BaseException) -> Outcome:
         """Turn what ended a run into its outcome, also when the error's own texts or the task's policy raise."""
         try:
             return self._raised(run, error)

@@ -24,6 +24,7 @@ from dataloader.storage.db import Connection, connect
 from dataloader.storage.repositories.presence import PresenceRepository
 from dataloader.storage.repositories.queue import QueueRepository
 from dataloader.workers.chunks import Resources
+from dataloader.workers.executors.children import Children
 from dataloader.workers.runner import Runner
 from dataloader.workers.runs import Run
 
@@ -58,6 +59,7 @@ class InlineExecutor:
         self._closing: asyncio.Event = asyncio.Event()
         self._thread = threading.Thread(target=self._main, name="dataloader-pipelines", daemon=True)
         self._runner: Runner | None = None
+        self._children: Children | None = None
         self._failure: BaseException | None = None
         self._answered = True
         self._asked_s = 0.0
@@ -125,6 +127,7 @@ class InlineExecutor:
                 self._ctx.settings, pool, http, files, queue, self._ctx.metrics, PresenceRepository(schema)
             )
             self._runner = Runner(resources, self._ctx.loggers)
+            self._children = Children(self._ctx.settings, self._ctx.loggers, self._ctx.metrics, self._runner)
             # Every generator of a run is closed by the runner: the loop need not keep a list of them for its end.
             sys.set_asyncgen_hooks(firstiter=None)
             self._started.set()
@@ -183,11 +186,14 @@ class InlineExecutor:
                 break
         self._loop.call_soon(self._pump_on)
 
+    def _in_child(self, run: Run) -> bool:
+        return run.spec.in_process or run.job.task in self._ctx.settings.dl_process_tasks
+
     async def _execute(self, run: Run) -> None:
-        assert self._runner is not None  # noqa: S101 - set before the thread takes runs
+        assert self._runner is not None and self._children is not None  # noqa: S101, PT018 - set before runs are taken
         outcome: Outcome = _NO_OUTCOME
         try:
-            outcome = await self._runner.execute(run)
+            outcome = await (self._children if self._in_child(run) else self._runner).execute(run)
         finally:
             self._report(run, outcome)
             self._tasks.pop(run, None)

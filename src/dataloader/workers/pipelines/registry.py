@@ -17,7 +17,7 @@ from dataloader.domain.jobs import OnPartitionFailure
 from dataloader.domain.retry import DEFAULT_RETRY
 from dataloader.exceptions import SettingsError, UnknownTaskError
 from dataloader.interfaces import RetryPolicy
-from dataloader.workers.pipelines.spec import Pipeline, TaskOptions, TaskSpec, describe
+from dataloader.workers.pipelines.spec import ExecutorKind, Pipeline, TaskOptions, TaskSpec, describe
 
 ENTRY_POINT_GROUP = "dataloader.pipelines"
 
@@ -84,6 +84,7 @@ def register(
     stall_timeout_s: float | None = None,
     on_partition_failure: OnPartitionFailure | str = OnPartitionFailure.SKIP,
     start_over_on_progress: bool = False,
+    executor: ExecutorKind | str = ExecutorKind.INLINE,
     registry: Registry = REGISTRY,
 ) -> Callable[[P], P]:
     """Register an async generator as the pipeline of a task.
@@ -98,6 +99,7 @@ def register(
         stall_timeout_s: Longest time between two safe points in seconds.
         on_partition_failure: `skip` or `block`: what a finally failed job does to the jobs behind it.
         start_over_on_progress: Attempts start over when the failed attempt had advanced the checkpoint.
+        executor: `inline`, or `process`: each run in a child process; the only place for plain functions.
         registry: Where to enter it.
 
     Raises:
@@ -112,6 +114,7 @@ def register(
         stall_timeout_s=stall_timeout_s,
         on_partition_failure=OnPartitionFailure(on_partition_failure),
         start_over_on_progress=start_over_on_progress,
+        executor=ExecutorKind(executor),
     )
 
     def enter(pipeline: P) -> P:

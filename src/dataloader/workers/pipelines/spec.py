@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -17,7 +18,15 @@ from dataloader.domain.retry import DEFAULT_RETRY
 from dataloader.exceptions import InvalidArgsError
 from dataloader.interfaces import RetryPolicy
 
-Pipeline = Callable[..., AsyncGenerator[object, None]]
+Pipeline = Callable[..., object]
+"""An async generator function; with `executor="process"` also a plain function or generator function."""
+
+
+class ExecutorKind(StrEnum):
+    """Where the runs of a task run."""
+
+    INLINE = "inline"
+    PROCESS = "process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,7 @@ class TaskOptions:
         stall_timeout_s: Longest time between two safe points, None for no limit.
         on_partition_failure: What a finally failed job does to its partition.
         start_over_on_progress: Attempts start over when the failed attempt had advanced the checkpoint.
+        executor: On the worker's event loop, or in a child process.
     """
 
     retry: RetryPolicy = DEFAULT_RETRY
@@ -41,6 +51,7 @@ class TaskOptions:
     stall_timeout_s: float | None = None
     on_partition_failure: OnPartitionFailure = OnPartitionFailure.SKIP
     start_over_on_progress: bool = False
+    executor: ExecutorKind = ExecutorKind.INLINE
 
     def as_json(self) -> dict[str, object]:
         """Return what the catalogue keeps."""
@@ -77,6 +88,16 @@ class TaskSpec:
         """Whether its runs have a time limit or a stall limit by default."""
         return self.options.timeout_s is not None or self.options.stall_timeout_s is not None
 
+    @property
+    def in_process(self) -> bool:
+        """Whether each of its runs gets a child process."""
+        return self.options.executor is ExecutorKind.PROCESS
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the pipeline is an async generator."""
+        return inspect.isasyncgenfunction(self.pipeline)
+
     def parse_args(self, args: Mapping[str, object]) -> object:
         """Return the arguments as the pipeline takes them.
 
@@ -96,7 +117,10 @@ class TaskSpec:
 
     def start(self, args: object, context: object) -> AsyncGenerator[object, None]:
         """Create the generator of one run; nothing of it has been executed yet."""
-        return self.pipeline(args, context) if self.takes_context else self.pipeline(args)
+        return typing.cast(
+            "AsyncGenerator[object, None]",
+            self.pipeline(args, context) if self.takes_context else self.pipeline(args),
+        )
 
 
 def _reasons(error: ValidationError) -> list[dict[str, str]]:
@@ -112,7 +136,8 @@ def describe(name: str, pipeline: Pipeline, *, queue: str | None, options: TaskO
     Raises:
         TypeError: It is not an async generator function of one or two parameters, or its model has no JSON Schema.
     """
-    if not inspect.isasyncgenfunction(pipeline):
+    plain = inspect.isfunction(pipeline) and not inspect.iscoroutinefunction(pipeline)
+    if not inspect.isasyncgenfunction(pipeline) and not (plain and options.executor is ExecutorKind.PROCESS):
         raise TypeError(f"{name}: a pipeline is an `async def` with at least one `yield`; {_kind(pipeline)}")
     parameters = [p for p in inspect.signature(pipeline).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if not 1 <= len(parameters) <= 2:
@@ -129,7 +154,7 @@ def _kind(pipeline: object) -> str:
     if inspect.iscoroutinefunction(pipeline):
         return "an `async def` without a `yield` is not"
     if inspect.isfunction(pipeline):
-        return "a plain function is not supported in this version: make it an async generator"
+        return 'a plain function needs a process of its own: register it with executor="process"'
     return f"{type(pipeline).__name__} is not"
 
 
