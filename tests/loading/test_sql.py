@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from dataloader.config import Settings
+from dataloader.connectors.sql import SqlSource
 from tests.conftest import direct_dsn
 from tests.loading.scene import Scene, message, result
 from tests.workers.harness import eventually
@@ -222,3 +223,78 @@ async def test_amounts_stay_exact(shop: Scene) -> None:
     await shop.load(connection="shop", query="select 12345678901234567890.123456789::numeric as amount")
 
     assert await shop.rows() == [(Decimal("12345678901234567890.123456789"),)]
+
+
+async def test_a_row_that_bears_the_time_at_which_its_transaction_began_is_waited_for(shop: Scene) -> None:
+    """It may have written nothing when the greatest time was read, and bring a smaller one all the same."""
+    await shop.pg.execute("create table late (id serial primary key, at timestamptz not null default now())")
+    other = await open_connection(shop)
+    await other.execute("begin; select now()")
+    await shop.pg.execute("insert into late default values")
+    how: dict[str, object] = {
+        "connection": "shop",
+        "source_table": "late",
+        "incremental_key": "at",
+        "mode": "merge",
+        "primary_key": ["id"],
+    }
+
+    await shop.put_off(**how, wait_s=0)
+    await other.execute("insert into late default values; commit")
+    await other.close()
+    await shop.load(**how)
+
+    assert await shop.rows("select count(*) from t") == [(2,)]
+
+
+async def test_a_transaction_that_takes_a_key_before_the_greatest_is_read_is_waited_for(
+    shop: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await open_connection(shop)
+    highest = SqlSource.highest
+
+    async def overtaken(source: SqlSource, key: str) -> str | None:
+        if not other.is_in_transaction():
+            await other.execute("begin; insert into orders (amount) values (101)")
+            await shop.pg.execute("insert into orders (amount) values (102)")
+        return await highest(source, key)
+
+    monkeypatch.setattr(SqlSource, "highest", overtaken)
+    await shop.put_off(**NEW, wait_s=0)
+    await other.execute("rollback")
+    await other.close()
+
+
+@pytest.mark.parametrize("kind", ["char(3)", "bit(10)"])
+async def test_keys_of_types_with_a_length_lead_through_a_query(shop: Scene, kind: str) -> None:
+    await shop.pg.execute(
+        f"create table keyed (k {kind} primary key); insert into keyed"
+        f" select {'n::bit(10)' if kind == 'bit(10)' else 'n::text'} from generate_series(1, 300) n"
+    )
+
+    job = await shop.load(connection="shop", query="select * from keyed", primary_key=["k"], chunk_rows=50)
+
+    assert result(job)["rows"] == 300
+    assert await shop.rows("(select k::text from keyed except select k::text from t)") == []
+
+
+async def test_one_source_and_target_have_one_mark_however_they_are_spelled(shop: Scene) -> None:
+    await shop.load(**NEW | {"source_table": "orders", "table": "t"})
+    again = await shop.load(**NEW | {"source_table": "public.orders", "table": "public.t"})
+
+    assert result(again)["rows"] == 0
+    assert await differs(shop) == []
+
+
+@pytest.mark.parametrize("password", ["Sekr3t/x", "Se#kr3t", "a:b?Sekr3t"])
+async def test_an_address_that_cannot_be_read_is_refused_without_a_piece_of_it(
+    shop: Scene, make_settings: Callable[..., Settings], password: str
+) -> None:
+    connections = json.dumps({"shop": f"postgresql://u:{password}@localhost/db"})
+    workers = '[{"queue": "load.sql", "concurrency": 1}]'
+    settings = make_settings(dl_connections=connections, workers_json=workers, dl_default_lease_ttl_sec=3)
+
+    job = await replace(shop, settings=settings).load(**NEW)
+
+    assert "kr3t" not in str(dict(job))
+    assert "Se" not in message(job).replace("Service", "")

@@ -137,7 +137,7 @@ async def test_another_connection_is_read(unloading: Scene) -> None:
         ({"table": "closed", "connection": "clerk"}, "permission denied for table closed"),
         ({"connection": "none"}, "no connection 'none' in DL_CONNECTIONS; known are: clerk"),
         ({"key": ["nothing"]}, "has no column nothing; it has id, amount, note, at"),
-        ({"table": None, "query": "select null::int as k", "key": ["k"]}, "has rows without k"),
+        ({"table": None, "query": "select null::int as k, 1 as n", "key": ["k"]}, "has rows without k"),
         ({"table": None, "query": "delete from t returning id"}, "syntax error"),
         ({"table": None, "query": "select nextval('counter') as n"}, "read-only"),
         ({"target": "/etc/out"}, "lies outside the directories named in DL_TARGET_ROOTS"),
@@ -239,3 +239,15 @@ async def test_arguments_that_make_no_sense_are_refused(unloading: Scene, args: 
 
     assert job["status"] == "failed"
     assert not is_there(unloading)
+
+
+async def test_rows_without_a_value_in_their_only_column_are_not_written_as_blank_lines(unloading: Scene) -> None:
+    await unloading.pg.execute("create table one (a text); insert into one values ('x'), (null), ('y'), (null)")
+    how: dict[str, object] = {"table": "one", "target": out(unloading)}
+
+    refused, written = await unloading.loads(how, how | {"null": "NULL"})
+    await replace(unloading, task="load.file").load(source=f"{out(unloading)}/part-*.csv", table="back", null="NULL")
+
+    assert "each would be a blank line" in message(refused)
+    assert result(written)["rows"] == 4
+    assert await unloading.rows("select count(*), count(a) from back") == [(4, 2)]

@@ -19,6 +19,9 @@ else:
     SourceConnection = asyncpg.Connection
 
 CONNECT_TIMEOUT_S = 20.0
+READERS = ("dataloader load.sql", "dataloader unload.table")
+"""What our sessions on sources call themselves; they write nothing."""
+
 _TEXT_FORMS = {
     "datestyle": "ISO, YMD",
     "intervalstyle": "postgres",
@@ -26,7 +29,7 @@ _TEXT_FORMS = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "default_transaction_read_only": "on",
-    "application_name": "dataloader load.sql",
+    "application_name": READERS[0],
 }
 _KEY = """
 select array_agg(a.attname::text order by array_position(i.indkey::int2[], a.attnum))
@@ -34,6 +37,12 @@ select array_agg(a.attname::text order by array_position(i.indkey::int2[], a.att
   join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey::int2[])
  where i.indrelid = to_regclass($1) and i.indisprimary
 """
+_TYPES = """
+select array_agg(case oid when 'bit'::regtype then 'bit varying' else format_type(oid, -1) end order by n)
+  from unnest($1::oid[]) with ordinality t (oid, n)
+"""
+"""Types without their lengths; `character` and `bit` would have one, of 1."""
+
 _MODIFIED_TYPES = """
 select attname::text as name, format_type(atttypid, atttypmod) as type
   from pg_attribute
@@ -92,6 +101,9 @@ class SqlSource:
         """Return the key of the last of the next so many rows, None if there are none.
 
         All rows of that key belong to them, so that there may be more.
+
+        Raises:
+            PermanentError: The key does not lead on: whoever asked would ask the same again for ever.
         """
         key = quote_all(bounds.key)
         texts = ", ".join(f"{quote_ident(name)}::text" for name in bounds.key)
@@ -101,7 +113,15 @@ class SqlSource:
             row = await self.connection.fetchrow(
                 f"select {texts} from ({ordered}) k order by {descending} limit 1"  # noqa: S608 - all quoted
             )
-        return None if row is None else tuple(row.values())
+        if row is None:
+            return None
+        last = tuple(row.values())
+        if last == bounds.after and not bounds.including:
+            raise PermanentError(
+                f"{self.name}: the rows behind ({', '.join(last)}) are not found by ({', '.join(bounds.key)}), whose "
+                "text does not say where it stands; cast it in a query, or give another key"
+            )
+        return last
 
     async def about_rows(self) -> int:
         """Return how many rows there are, as the planner of the database guesses."""
@@ -169,6 +189,11 @@ async def _connect(dsn: str, name: str) -> SourceConnection:
             connection: SourceConnection = await asyncpg.connect(
                 dsn, timeout=CONNECT_TIMEOUT_S, server_settings=_TEXT_FORMS
             )
+        except ValueError:
+            raise PermanentError(
+                f"the address of {name} in DL_CONNECTIONS cannot be read; in its password write / # ? @ : % as "
+                "%2F %23 %3F %40 %3A %25"
+            ) from None
         except TimeoutError:
             raise SourceError(f"{name} did not answer within {CONNECT_TIMEOUT_S:g} s") from None
     return connection
@@ -188,7 +213,7 @@ async def _described(
         statement = await connection.prepare(f"select * from {relation} q")  # noqa: S608 - one statement, read-only
         attributes = statement.get_attributes()
         types = await connection.fetchval(
-            "select array_agg(format_type(oid, null) order by n) from unnest($1::oid[]) with ordinality t (oid, n)",
+            _TYPES,
             [attribute.type.oid for attribute in attributes],
         )
         columns = dict(zip([attribute.name for attribute in attributes], types or (), strict=True))

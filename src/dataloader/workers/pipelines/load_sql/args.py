@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dataloader.connectors.identifiers import check_identifier, parse_table, parse_target
+from dataloader.connectors.identifiers import TableName, check_identifier, parse_table, parse_target
 from dataloader.connectors.tables import check_type
 from dataloader.workers.pipelines.checks import checked
 from dataloader.workers.pipelines.expect import Expect
@@ -99,8 +99,12 @@ class LoadSqlArgs(BaseModel):
         """Fewer rows than these are a failure."""
         return (0 if self.incremental_key else 1) if self.min_rows is None else self.min_rows
 
-    @property
-    def mark_name(self) -> str:
-        """Under which name the task keeps how far this source has been loaded into this table."""
-        what = self.source_table or hashlib.sha256((self.query or "").encode()).hexdigest()[:32]
-        return f"{self.connection}/{what}/{self.incremental_key}/{self.table}"
+    def mark_name(self, source: str, target: TableName) -> str:
+        """Return under which name the task keeps how far a source has been loaded into a table.
+
+        Args:
+            source: The table or query as SQL, however it was spelled.
+            target: The table.
+        """
+        what = hashlib.sha256(" ".join(source.split()).encode()).hexdigest()[:32]
+        return f"{self.connection}/{what}/{self.incremental_key}/{target.sql}"

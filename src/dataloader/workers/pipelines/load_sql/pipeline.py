@@ -108,6 +108,10 @@ class Load:
         self.state = SqlState()
         self.warnings: list[str] = []
 
+    @property
+    def _mark_name(self) -> str:
+        return self._args.mark_name(self._source.relation, self._target.table)
+
     async def begin(self) -> None:
         """Find out where to go on, and where to stop.
 
@@ -136,7 +140,7 @@ class Load:
         return asked or await self._source.primary_key()
 
     async def _begin_at_mark(self, key: str) -> None:
-        stored = None if self._args.full_refresh else await self._ctx.state.get(self._args.mark_name)
+        stored = None if self._args.full_refresh else await self._ctx.state.get(self._mark_name)
         mark = await settled_mark(self._source, key, patience_s=self._args.wait_s)
         after = (str(stored),) if stored is not None else ()
         self.state = replace(
@@ -182,10 +186,10 @@ class Load:
         Raises:
             PermanentError: Another load has moved it meanwhile: its rows would be loaded twice.
         """
-        name = self._args.mark_name
+        name = self._mark_name
         await tx.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"dataloader.load_sql:{name}")
-        expected = self.state.after[0] if self.state.rows else self.state.begun_after
-        if await tx.get_state(name) != expected and not (self._args.full_refresh and not self.state.rows):
+        expected = self.state.after[0] if self.state.after else None
+        if await tx.get_state(name) != expected and not (self._args.full_refresh and not self.state.after):
             raise PermanentError("another load has moved the mark of this one meanwhile; give both the same lock_key")
         await tx.set_state(name, mark)
 

@@ -82,6 +82,7 @@ class Unload:
         if self._ctx.checkpoint is not None:
             await self._resume(UnloadState.of(self._ctx.checkpoint))
             return
+        await self._check_null()
         key = await self._key()
         async with self._ctx.transaction() as tx:
             await self._claim(tx)
@@ -131,6 +132,15 @@ class Unload:
             self._shelf.check_free()
         self._shelf.create()
         return bool(self._shelf.parts())
+
+    async def _check_null(self) -> None:
+        """Refuse what would be written as blank lines: most readers take them for nothing."""
+        names = tuple(self._source.columns)
+        if len(names) == 1 and not self._args.null and await self._source.has_nulls(names):
+            raise PermanentError(
+                f"{self._source.name} has one column, and rows without a value in it: each would be a blank line, "
+                "which is no row to most readers; say what to write instead, for example null=NULL"
+            )
 
     async def _key(self) -> tuple[str, ...]:
         missing = [name for name in self._args.key if name not in self._source.columns]
