@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     dl_source_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_target_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_source_buckets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
+    dl_dlt_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_unpack_max_ratio: Annotated[float, Field(ge=1)] = 300
     dl_unpack_max_bytes: Annotated[int, Field(ge=1)] = 1 << 40
     dl_cbr_base_url: str = "https://www.cbr.ru"

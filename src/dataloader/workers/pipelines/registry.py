@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from dataloader.config import NAME_PATTERN
@@ -138,16 +139,21 @@ def load_all(modules: Iterable[str] = ()) -> Registry:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         _load(f"entry point {point.name}", point.load)
     for module in modules:
-        _load(f"DL_PIPELINES: {module}", partial(_import_here, module))
+        _load(f"DL_PIPELINES: {module}", partial(import_here, module))
     return REGISTRY
 
 
-def _import_here(module: str) -> None:
+def import_here(module: str) -> ModuleType:
+    """Import a module that may lie in the current directory.
+
+    Raises:
+        ModuleNotFoundError: It does not exist; the message says where it was looked for.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
