@@ -141,6 +141,9 @@ class Settings(BaseSettings):
     dl_unpack_max_ratio: Annotated[float, Field(ge=1)] = 300
     dl_unpack_max_bytes: Annotated[int, Field(ge=1)] = 1 << 40
     dl_cbr_base_url: str = "https://www.cbr.ru"
+    dl_lineage_url: Annotated[SecretStr | None, Blankable] = None
+    dl_lineage_namespace: Annotated[str, Field(min_length=1)] = "dataloader"
+    dl_lineage_token: Annotated[SecretStr | None, Blankable] = None
     dl_sgx_base_url: str = "https://links.sgx.com"
     dl_sgx_feed_url: str = (
         "https://api3.sgx.com/infofeed/Apps?A=COW_Infopubdtstat_Content&B=DailyDataDownload&S_T=1&C_T=60"
@@ -168,6 +171,15 @@ class Settings(BaseSettings):
             return value
         if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
             raise ValueError("must be a URI like postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("dl_lineage_url")
+    @classmethod
+    def _check_lineage(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            parts = urlsplit(value.get_secret_value())
+            if "://" in value.get_secret_value() and not (parts.scheme in {"http", "https"} and parts.hostname):
+                raise ValueError("must be an http or https address, or the path of a file")
         return value
 
     @field_validator("dl_connections")

@@ -338,3 +338,18 @@ class TaskState(Base):
     value: Mapped[Json]
     job_id: Mapped[UUID] = mapped_column(Uuid())
     updated_at: Mapped[datetime] = mapped_column(server_default=_now())
+
+
+class Lineage(Base):
+    """How far the events of lineage have been delivered, and by whom."""
+
+    __tablename__ = "dl_lineage"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    held_by: Mapped[UUID] = mapped_column(Uuid())
+    held_until: Mapped[datetime]
+    sent_id: Mapped[int] = mapped_column(BigInteger)
+    safe_id: Mapped[int] = mapped_column(BigInteger)
+    mark_id: Mapped[int] = mapped_column(BigInteger)
+    mark_xid: Mapped[int] = mapped_column(BigInteger)
+    mark_at: Mapped[datetime] = mapped_column(server_default=_now())

@@ -23,6 +23,11 @@ class Queries:
     fate: str
     heartbeat: str
     keys_due: str
+    lineage_events: str
+    lineage_freed: str
+    lineage_schema: str
+    lineage_sent: str
+    lineage_take: str
     load_state: str
     lock_keys_after: str
     partition_keys_after: str

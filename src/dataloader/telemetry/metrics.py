@@ -45,6 +45,7 @@ class Metrics:
         self._settled = self._counter("jobs_settled", "Runs this process ended", "queue", "task", "status")
         self._leases_lost = self._counter("leases_lost", "Runs whose lease was lost", "reason")
         self._rows = self._counter("rows_loaded", "Rows written by committed chunks", "task")
+        self._lineage = self._counter("lineage_events", "Events of lineage by what became of them", "result")
         self._database_errors = self._counter("database_errors", "Failed uses of the service's database", "purpose")
         self._requests = self._counter("http_requests", "HTTP requests answered", "method", "route", "status")
         self._wait = self._batch_histogram("job_wait_seconds", "From due to claimed", _WAIT_BUCKETS)
@@ -86,6 +87,10 @@ class Metrics:
     def rows_loaded(self, task: str, count: int) -> None:
         """Count rows of a committed chunk."""
         self._rows.labels(task).inc(count)
+
+    def lineage(self, result: str) -> None:
+        """Count an event of lineage: sent, refused by the receiver, or failed and to be told again."""
+        self._lineage.labels(result).inc()
 
     def running(self, queue: str, count: int) -> None:
         """Say how many jobs of a queue this process runs now."""

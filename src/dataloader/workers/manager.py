@@ -23,6 +23,7 @@ from dataloader.workers.drain import Drain
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.freed_keys import FreedKeys
 from dataloader.workers.leases import LeaseKeeper
+from dataloader.workers.lineage import Lineage
 from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.promoter import Promoter
 from dataloader.workers.publishing import publish_tasks
@@ -116,6 +117,8 @@ class WorkerManager:
         yield Reaper(self._ctx, self._upkeep, held=self._fleet.runs.held)
         yield Pruner(self._ctx, Control(self._ctx, purpose="pruner"))
         yield self._watchdog
+        if self._ctx.settings.dl_lineage_url is not None:
+            yield Lineage(self._ctx, self._ctx.settings.dl_lineage_url.get_secret_value())
 
     async def _drain_when_told(
         self, stop: asyncio.Event, upkeep_stop: asyncio.Event, tasks: list[asyncio.Task[None]]

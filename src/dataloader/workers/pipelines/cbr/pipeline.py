@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
+from yarl import URL
+
+from dataloader.connectors.urls import show_url
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.cbr.args import CbrRatesArgs
 from dataloader.workers.pipelines.cbr.chunks import Chunk, by_currency, by_day
@@ -39,4 +42,5 @@ async def _store(ctx: JobContext, table: str, chunk: Chunk) -> None:
     async with ctx.transaction() as tx:
         await tx.ensure_table(table, COLUMNS, primary_key=KEY)
         await tx.upsert(table, chunk.rates, key=KEY)
+        tx.record(source=show_url(URL(ctx.settings.dl_cbr_base_url)))
         tx.checkpoint(chunk.checkpoint, done=chunk.done, total=chunk.total, unit=chunk.unit)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
+from yarl import URL
+
+from dataloader.connectors.urls import show_url
 from dataloader.exceptions import PermanentError, SourceError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
@@ -44,6 +47,7 @@ async def load_futures(args: SgxFuturesArgs, ctx: JobContext) -> AsyncGenerator[
         _warn_of_holes(ctx, book, day, session)
         async with ctx.transaction() as tx:
             await _store(tx, args.table, session)
+            tx.record(source=show_url(URL(ctx.settings.dl_sgx_base_url)))
             await _save_keys(tx, book)
             tx.checkpoint({"day": day.isoformat()}, done=done, total=total, unit="days", message=_told(day, session))
         yield

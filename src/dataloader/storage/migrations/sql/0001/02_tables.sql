@@ -135,6 +135,18 @@ CREATE INDEX dl_jobs_ready_ix ON {schema}.dl_jobs (queue, task, priority, availa
 --;
 CREATE INDEX dl_jobs_running_ix ON {schema}.dl_jobs (worker_id) WHERE status = 'running' and worker_id is not null
 --;
+CREATE TABLE {schema}.dl_lineage (
+    name TEXT NOT NULL,
+    held_by UUID NOT NULL,
+    held_until TIMESTAMP WITH TIME ZONE NOT NULL,
+    sent_id BIGINT NOT NULL,
+    safe_id BIGINT NOT NULL,
+    mark_id BIGINT NOT NULL,
+    mark_xid BIGINT NOT NULL,
+    mark_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT dl_lineage_pk PRIMARY KEY (name)
+)
+--;
 CREATE TABLE {schema}.dl_queues (
     queue TEXT NOT NULL,
     paused_at TIMESTAMP WITH TIME ZONE,

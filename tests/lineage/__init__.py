@@ -1,0 +1,1 @@
+"""Loads through a real worker into a real PostgreSQL."""
