@@ -48,7 +48,7 @@ def write_parquet(path: Path, rows: int) -> None:
             writer.write_table(pa.table({"n": numbers, "text": texts}, schema=schema))
 
 
-SMALL = {("write_source", "append", 3), ("write_source", "replace", 2), ("write_parquet", "merge", 1)}
+SMALL = {("write_source", "append", 3), ("write_parquet", "merge", 1)}
 """What is killed in the suite; `make chaos` kills all."""
 
 

@@ -102,7 +102,7 @@ async def working(scene: Scene) -> AsyncIterator[Scene]:
         yield scene
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     table=tables(),
     group=st.integers(1, 4),
