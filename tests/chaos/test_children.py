@@ -32,7 +32,7 @@ async def test_a_load_in_a_child_survives_kills_of_child_and_parent(
     chance: random.Random,
     report: Callable[..., None],
 ) -> None:
-    kills, chunks = size.pick(small=(4, 60), full=(30, 300))
+    kills, chunks = size.pick(small=(2, 40), full=(30, 300))
     ledger = tmp_path / "ledger"
     args = {"chunks": chunks, "rows": ROWS, "sleep_s": 0.1, "ledger": str(ledger)}
     (job_id,) = await enqueue(pg, settings, NewJob("chaos", "chaos.load_in_child", args))

@@ -30,7 +30,7 @@ async def test_a_table_is_unloaded_once_whatever_is_killed(
     chance: random.Random,
     report: Callable[..., None],
 ) -> None:
-    kills, rows = size.pick(small=(3, 60_000), full=(30, 600_000))
+    kills, rows = size.pick(small=(2, 60_000), full=(30, 600_000))
     await pg.execute(
         "create table t (n int primary key, text text);"
         f"insert into t select n, format(E'row \"%s\"\\nof the table', n) from generate_series(1, {rows}) n"

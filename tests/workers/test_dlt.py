@@ -120,24 +120,26 @@ async def test_an_error_of_the_source_says_file_and_line(pg: Connection, setting
     assert "dlt_source.py:" in str(row["error"])
 
 
-@pytest.mark.parametrize(
-    ("args", "reason"),
-    [
-        ({"source": "os.path:join"}, "DL_DLT_SOURCES"),
-        ({"source": f"{MODULE}_other:numbers"}, "DL_DLT_SOURCES"),
-        ({"source": f"{MODULE}:nothing"}, "no function"),
-        ({"source": f"{MODULE}:unfit"}, "@dlt.source"),
-        ({"resources": ["nothing"]}, "it has grown, names"),
-        ({"connection": "nowhere"}, "DL_CONNECTIONS"),
-    ],
+REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"source": "os.path:join"}, "DL_DLT_SOURCES"),
+    ({"source": f"{MODULE}_other:numbers"}, "DL_DLT_SOURCES"),
+    ({"source": f"{MODULE}:nothing"}, "no function"),
+    ({"source": f"{MODULE}:unfit"}, "@dlt.source"),
+    ({"resources": ["nothing"]}, "it has grown, names"),
+    ({"connection": "nowhere"}, "DL_CONNECTIONS"),
 )
-async def test_what_cannot_be_run_is_refused_with_the_reason(
-    pg: Connection, settings: Settings, args: dict[str, Any], reason: str
-) -> None:
-    row = await _ran(pg, settings, **args)
 
-    assert (row["status"], row["attempt"]) == ("failed", 1)
-    assert reason in str(row["error"])
+
+async def test_what_cannot_be_run_is_refused_with_the_reason(pg: Connection, settings: Settings) -> None:
+    jobs = [
+        NewJob("dlt.run", "dlt.run", {"source": SOURCE, "dataset": f"landed_{number}"} | args, max_attempts=2)
+        for number, (args, _) in enumerate(REFUSED)
+    ]
+    async with running_service(settings, load_all()):
+        rows = await finished(pg, await enqueue(pg, settings, *jobs), within_s=60)
+
+    assert [(row["status"], row["attempt"]) for row in rows] == [("failed", 1)] * len(REFUSED)
+    assert all(reason in str(row["error"]) for row, (_, reason) in zip(rows, REFUSED, strict=True))
 
 
 async def test_a_password_is_not_shown(pg: Connection, make_settings: Callable[..., Settings], tmp_path: Path) -> None:
