@@ -31,7 +31,7 @@ up: $(STAMP) ## Start the service with its embedded PostgreSQL
 	@$(BIN)/dataloader up
 
 test: $(STAMP) ## Run the whole test suite (TESTS=path or -k expression for a part)
-	@$(BIN)/pytest -n 2 --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -n 3 --dist loadgroup $(TESTS)
 
 check: $(STAMP) ## Format, lint, types and the import contract
 	@$(BIN)/ruff format --check .

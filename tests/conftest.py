@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -16,8 +18,10 @@ import pytest
 
 from dataloader.config import Settings, load_settings
 from dataloader.embedded import EmbeddedServer
+from tests.memory import make_folder
 
-_KEPT = {"DL_TEST_DSN", "DL_TEST_BINDIR", "DL_TEST_POOLER", "DL_CHAOS", "DL_CHAOS_SEED"}
+_FOLDER = "DL_TEST_FOLDER"
+_KEPT = {"DL_TEST_DSN", "DL_TEST_BINDIR", "DL_TEST_POOLER", _FOLDER, "DL_CHAOS", "DL_CHAOS_SEED"}
 _FOREIGN = ("PG", "DL_", "APP_", "LOG_", "METRIC_", "AUDIT_LOG_", "WORKERS_JSON", "DEBUG", "LOCAL")
 _UNSAFE_BUT_FAST = {
     "fsync": "off",
@@ -36,7 +40,7 @@ _FAST_TIMERS: dict[str, object] = {
 }
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Hide the developer's own settings from the tests; what is slow is the machine, not the drawing of examples."""
     hypothesis.settings.register_profile(
         "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -45,6 +49,9 @@ def pytest_configure() -> None:
     for name in set(os.environ) - _KEPT:
         if name.startswith(_FOREIGN):
             del os.environ[name]
+    if not {_FOLDER, "DL_TEST_DSN"} & os.environ.keys() and (folder := make_folder()):
+        os.environ[_FOLDER] = str(folder)
+        config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +61,10 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServe
         yield None
         return
     base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     bindir = os.environ.get("DL_TEST_BINDIR")
     server = EmbeddedServer(
-        (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres",
+        Path(os.environ.get(_FOLDER, shared)) / "postgres",
         bindir=Path(bindir) if bindir else None,
         database="postgres",
         settings=_UNSAFE_BUT_FAST,
