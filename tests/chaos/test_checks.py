@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.chaos.checks import Ordered, Span, not_exactly_once, out_of_order, overlaps, quantile, server_errors, unrest
+from tests.chaos.matrix.service import explained
 from tests.chaos.processes import TABLES
 
 
@@ -77,3 +79,23 @@ async def test_the_servers_complaints_are_found(pg: Any, database: str, server_l
 def test_quantiles_are_of_the_values_themselves() -> None:
     values = [float(n) for n in range(100)]
     assert (quantile(values, 0.5), quantile(values, 0.99), quantile([7.0], 0.99)) == (50, 99, 7)
+
+
+@pytest.mark.parametrize(
+    ("code", "done", "is_explained"),
+    [
+        (0, ["SIGTERM"], True),
+        (0, [], False),
+        (-15, ["SIGTERM"], True),
+        (143, ["SIGTERM"] * 3, True),
+        (143, ["SIGTERM"] * 2, False),
+        (1, ["SIGTERM"], False),
+        (1, ["SIGTERM", "SIGSTOP"], True),
+        (1, ["error"], True),
+        (-9, ["SIGKILL"], True),
+        (-9, ["SIGTERM"], False),
+        (139, ["SIGKILL", "SIGTERM"], False),
+    ],
+)
+def test_an_end_that_nothing_explains_is_found(code: int, done: list[str], *, is_explained: bool) -> None:
+    assert explained(code, Counter(done)) is is_explained

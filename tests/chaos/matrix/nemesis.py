@@ -196,5 +196,5 @@ class Nemesis:
                     self._dropped.add(note["dropped"])
                 else:
                     self._fired[note["number"]] = note["pid"]
-                    self._service.blamed[note["pid"]].add(note["action"])
+                    self._service.blamed[note["pid"]][note["action"]] += 1
             await asyncio.sleep(_LOOK_S)

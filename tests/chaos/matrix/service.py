@@ -6,8 +6,7 @@ import asyncio
 import random
 import signal
 import socket
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,19 +41,34 @@ class Ended:
     log: str
 
 
+def explained(code: int, blamed: Counter[str]) -> bool:
+    """Return whether what was done to a process, and how often, explains the code it ended with.
+
+    The first SIGTERM asks for an orderly end, which a freeze can make late; the third ends the process on the spot.
+    """
+    causes = {
+        0: blamed[TERM] > 0,
+        1: blamed[Action.RAISE.value] > 0 or (blamed[TERM] > 0 and blamed[Action.FREEZE.value] > 0),
+        128 + signal.SIGTERM: blamed[TERM] > 2,
+        -signal.SIGTERM: blamed[TERM] > 0,
+        -signal.SIGKILL: blamed[Action.KILL.value] > 0,
+    }
+    return causes.get(code, False)
+
+
 @dataclass
 class Service:
     """Workers and APIs.
 
     Attributes:
-        blamed: What was done to each process, by pid.
+        blamed: What was done to each process, by pid, and how often.
         ended: Every end of a process.
     """
 
     fleet: Fleet
     host: str
     slots: list[Slot] = field(default_factory=list)
-    blamed: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    blamed: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     ended: list[Ended] = field(default_factory=list)
 
     def start(self, *, workers: int, apis: int) -> list[str]:
@@ -85,7 +99,7 @@ class Service:
     def signal(self, process: ServiceProcess, number: signal.Signals) -> None:
         """Send a signal and remember it."""
         if number is not signal.SIGCONT:
-            self.blamed[process.pid].add(number.name)
+            self.blamed[process.pid][number.name] += 1
         process.signal(number)
 
     def thaw(self, pid: int) -> None:
@@ -102,14 +116,9 @@ class Service:
         for slot in self.slots:
             self._note_end(slot)
 
-    def unexplained(self) -> Iterator[Ended]:
+    def unexplained(self) -> list[Ended]:
         """Return ends of processes that nothing was done to which explains them."""
-        causes = {0: {TERM}, -signal.SIGTERM: {TERM}, -signal.SIGKILL: {Action.KILL.value}, 1: {Action.RAISE.value}}
-        for one in self.ended:
-            blamed = self.blamed[one.pid]
-            late = one.code == 1 and {TERM, Action.FREEZE.value} <= blamed
-            if not (late or causes.get(one.code, set()) & blamed):
-                yield one
+        return [one for one in self.ended if not explained(one.code, self.blamed[one.pid])]
 
     async def _all_have_ended(self) -> bool:
         return all(slot.process.exit_code is not None for slot in self.slots)

@@ -90,7 +90,7 @@ async def rage(settings: Settings, folder: Path, pg: Any, *, scale: Scale, chanc
             await fleet.close()
     left = await _left(pg)
     histories = await read(pg, told=clients.told, ledger=folder / LEDGER, left=left)
-    unexplained = list(service.unexplained())
+    unexplained = service.unexplained()
     return Aftermath(nemesis.done, histories, unexplained, len(service.ended), time.monotonic() - began_s)
 
 
