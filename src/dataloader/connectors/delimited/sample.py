@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 
 from dataloader.connectors.delimited.columns import clean_names
 from dataloader.connectors.delimited.cutter import Place
@@ -84,9 +84,10 @@ def read_sample(
 
 
 def _columns(headers: tuple[str, ...], rows: list[list[str]], null: str, writing: Writing) -> dict[str, str]:
+    columns = zip_longest(headers, *rows, fillvalue="")
     return {
-        name: guess_type((row[place] for row in rows if place < len(row) and row[place] not in {"", null}), writing)
-        for place, name in enumerate(clean_names(headers))
+        name: guess_type(set(values) - {"", null}, writing)
+        for name, (_, *values) in zip(clean_names(headers), columns, strict=False)
     }
 
 
