@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from dataloader.exceptions import LeaseLostError
-from dataloader.storage.db import Connection
+from dataloader.storage.db import Connection, connect
 from dataloader.workers.chunks import Resources, open_chunk
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.registry import Registry, register
@@ -109,6 +110,41 @@ async def test_a_run_whose_connection_is_ended_is_handed_over_uncharged(
     assert (row["status"], row["attempt"], row["losses"], row["handovers"]) == ("succeeded", 1, 0, 1)
     assert runs == [1, 1]
     assert "handed_over" in await events(pg, job_id)
+
+
+async def test_a_copy_whose_connection_is_ended_is_tried_again_without_complaints(
+    settings: Settings, pg: Connection, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    await pg.execute("create table target (n int)")
+    runs: list[int] = []
+
+    @register("t", queue="q", max_attempts=1, registry=registry)
+    async def pipeline(args: dict[str, object], ctx: JobContext) -> Steps:
+        runs.append(ctx.attempt)
+        async with ctx.transaction() as tx:
+            backend = tx.connection.get_server_pid() if len(runs) == 1 else None
+            await tx.connection.copy_to_table("target", source=_lines(ctx.settings, backend))
+        yield
+
+    async with running_service(settings, registry):
+        (job_id,) = await enqueue(pg, settings, NewJob("q", "t"))
+        (row,) = await finished(pg, [job_id])
+        gc.collect()
+
+    assert (row["status"], row["handovers"]) == ("succeeded", 1)
+    assert await pg.fetchval("select count(*) from target") == 1_000_000
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def _lines(settings: Settings, ended: int | None) -> AsyncIterator[bytes]:
+    block = b"1\n" * 100_000
+    yield block
+    if ended is not None:
+        other = await connect(settings, purpose="test")
+        await other.execute("select pg_terminate_backend($1)", ended)
+        await other.close()
+    for _ in range(9 if ended is None else 10_000):
+        yield block
 
 
 async def test_a_secret_in_what_a_pipeline_raises_is_not_stored(

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from dataloader.base import Component, supervise
-from dataloader.cli.complaints import log_complaints
 from dataloader.cli.ending import ComponentDiedError
 from dataloader.cli.readiness import granted
 from dataloader.exceptions import SettingsError
 from dataloader.logger import Logger
+from dataloader.storage.complaints import log_complaints
 
 
 class Reported:

@@ -20,6 +20,7 @@ from dataloader.connectors.files import open_files
 from dataloader.connectors.http import HttpClient
 from dataloader.domain.outcomes import Outcome
 from dataloader.logger import open_loggers
+from dataloader.storage.complaints import log_complaints
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.repositories.presence import PresenceRepository
 from dataloader.storage.repositories.queue import QueueRepository
@@ -85,6 +86,7 @@ def _obey(parent: BinaryIO, run: Run) -> None:
 async def _serve(settings: Settings, run: Run, frames: BinaryIO) -> Outcome:
     # What the child logs goes to the parent, which writes the files.
     loggers = open_loggers(settings.model_copy(update=dict.fromkeys(_LOG_PATHS)))
+    log_complaints(asyncio.get_running_loop(), loggers.app)
 
     async def opener(_dsn: object, **options: Any) -> Connection:
         return await connect(settings, purpose="pipelines", command_timeout_s=None, **options)

@@ -20,6 +20,7 @@ from dataloader.connectors.http import HttpClient
 from dataloader.context import AppContext
 from dataloader.domain.outcomes import HandedOver, Outcome
 from dataloader.exceptions import DataloaderError
+from dataloader.storage.complaints import log_complaints
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.repositories.presence import PresenceRepository
 from dataloader.storage.repositories.queue import QueueRepository
@@ -115,6 +116,7 @@ class InlineExecutor:
             self._loop.close()
 
     async def _serve(self) -> None:
+        log_complaints(self._loop, self._ctx.loggers.app)
         async with AsyncExitStack() as stack:
             pool = await self._open_pool()
             stack.callback(pool.terminate)
