@@ -113,11 +113,12 @@ class Stage:
         assert await process.wait() == 0
         return time.perf_counter() - started_s
 
-    async def dlt(self, table: str) -> float | None:
+    async def dlt(self, table: str, how: str) -> float | None:
         """Load the file by dlt into a table of its own; return the seconds it took, None where it is not installed."""
+        await self.connection.execute("drop schema if exists dlt_bench cascade; checkpoint")
         where = (str(self._settings.pg_host), self._settings.pg_user, str(self._settings.pg_database))
         process = await asyncio.create_subprocess_exec(
-            peers.python(), dlt_ingest.__file__, *where, str(self.source), table, stdout=asyncio.subprocess.PIPE
+            peers.python(), dlt_ingest.__file__, *where, str(self.source), table, how, stdout=asyncio.subprocess.PIPE
         )
         output, _ = await process.communicate()
         return None if process.returncode else float(output)
