@@ -16,6 +16,9 @@ from dataloader.config import Settings
 from tests.chaos.processes import TABLES, Fleet
 
 T = TypeVar("T")
+FULL = os.environ.get("DL_CHAOS") == "full"
+"""Whether `make chaos` is running, and not the suite."""
+
 REPORT = pytest.StashKey[list[str]]()
 
 
@@ -31,7 +34,7 @@ class Size:
 
 @pytest.fixture(scope="session")
 def size() -> Size:
-    return Size(full=os.environ.get("DL_CHAOS") == "full")
+    return Size(full=FULL)
 
 
 @pytest.fixture

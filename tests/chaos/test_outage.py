@@ -78,8 +78,8 @@ async def stage(tmp_path: Path, size: Size) -> AsyncIterator[Stage]:
 async def test_running_jobs_outlive_a_server_that_is_stopped(
     stage: Stage, size: Size, report: Callable[..., None]
 ) -> None:
-    outages_s = size.pick(small=[6.0], full=[5.0, 60.0, 120.0])
-    for outage_s, how in zip(outages_s, [signal.SIGINT, signal.SIGKILL, signal.SIGINT], strict=False):
+    outages_s = size.pick(small=[0.3, 3.0, 6.0], full=[5.0, 60.0, 120.0])
+    for outage_s, how in zip(outages_s, [signal.SIGINT, signal.SIGKILL, signal.SIGINT], strict=True):
         await _live_through(
             stage,
             outage_s,

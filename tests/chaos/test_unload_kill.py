@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import hashlib
 import json
@@ -11,15 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
-
-import pytest
 
 from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from tests.chaos.conftest import Size
+from tests.chaos.killing import kill_again_and_again
 from tests.chaos.processes import Fleet
-from tests.workers.harness import enqueue, eventually, finished
+from tests.workers.harness import enqueue
+
+PARTS = "select jsonb_array_length(checkpoint->'parts') from dl_jobs where job_id = $1"
 
 
 async def test_a_table_is_unloaded_once_whatever_is_killed(
@@ -32,8 +31,6 @@ async def test_a_table_is_unloaded_once_whatever_is_killed(
     chance: random.Random,
     report: Callable[..., None],
 ) -> None:
-    if not size.full:
-        pytest.skip("make chaos")
     kills, rows = size.pick(small=(2, 60_000), full=(30, 600_000))
     await pg.execute(
         "create table t (n int primary key, text text);"
@@ -41,22 +38,20 @@ async def test_a_table_is_unloaded_once_whatever_is_killed(
     )
     args = {"table": "t", "target": str(tmp_path / "out"), "part_rows": rows // (kills * 6)}
     (job_id,) = await enqueue(pg, settings, NewJob("unload.table", "unload.table", args))
-    start = partial(
-        fleet.start,
+    killed = await kill_again_and_again(
+        fleet,
+        pg,
+        job_id,
+        kills=kills,
+        chance=chance,
+        within_s=0.1,
+        ask=partial(
+            pg.fetchval, "select jsonb_array_length(checkpoint->'parts') from dl_jobs where job_id = $1", job_id
+        ),
         queues={"unload.table": 1},
         dl_target_roots=str(tmp_path),
-        dl_default_lease_ttl_sec=2,
-        pg_pool_size=4,
     )
-    worker = start()
-    parts: list[int] = []
-    for kill in range(kills):
-        await eventually(partial(_has_advanced, pg, job_id, kill + 1))
-        await asyncio.sleep(chance.uniform(0, 0.1))
-        await worker.kill()
-        parts.append(await _parts(pg, job_id))
-        worker = start()
-    (row,) = await finished(pg, [job_id], within_s=120)
+    row, parts = killed.row, killed.seen
 
     report(kills=kills, rows=rows, parts=parts[-3:], status=row["status"], error=row["error"])
     assert (row["status"], row["attempt"]) == ("succeeded", 1)
@@ -79,17 +74,3 @@ def _numbers(folder: Path) -> list[int]:
         assert all(text == f'row "{n}"\nof the table' for n, text in records)
         numbers += [int(n) for n, _ in records]
     return numbers
-
-
-async def _has_advanced(pg: Any, job_id: UUID, epoch: int) -> bool:
-    """Return whether the run of an epoch has committed a part, or all is done."""
-    found = await pg.fetchrow(
-        "select checkpoint_epoch, finished_at, checkpoint->'parts' as parts from dl_jobs where job_id = $1", job_id
-    )
-    return (found["checkpoint_epoch"] == epoch and found["parts"] != "[]") or found["finished_at"] is not None
-
-
-async def _parts(pg: Any, job_id: UUID) -> int:
-    return int(
-        await pg.fetchval("select jsonb_array_length(checkpoint->'parts') from dl_jobs where job_id = $1", job_id)
-    )

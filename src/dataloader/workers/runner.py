@@ -153,8 +153,8 @@ class Runner:
 
     def _failed(self, run: Run, error: BaseException) -> Failed:
         options = run.spec.options
-        start_over = options.start_over_on_progress and run.advanced
-        attempt = 1 if start_over else run.job.attempt
+        start_over = options.start_over_on_progress
+        attempt = 1 if start_over and run.advanced else run.job.attempt
         delay_s = options.retry.delay_s(attempt, draw=random.random())  # noqa: S311 - jitter
         return Failed(self._described(error), delay_s=delay_s, start_over=start_over)
 

@@ -1,0 +1,96 @@
+"""One job whose worker, or the child that runs it, is killed again and again; it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from tests.chaos.processes import Fleet
+from tests.workers.harness import eventually, finished
+
+TRY_AGAIN_NOW = """
+with tried as (
+  update dl_jobs set available_at = clock_timestamp() where job_id = $1 and status = 'queued' returning true)
+select exists (select from tried) or exists (select from dl_jobs where job_id = $1 and finished_at is not null)
+"""
+"""The pause before the next attempt is not what is tested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What was seen.
+
+    Attributes:
+        row: Of the job, at its end.
+        seen: What was asked for at each kill.
+    """
+
+    row: Any
+    seen: list[Any]
+
+
+async def kill_again_and_again(
+    fleet: Fleet,
+    pg: Any,
+    job_id: UUID,
+    *,
+    kills: int,
+    chance: random.Random,
+    within_s: float,
+    ask: Callable[[], Awaitable[Any]],
+    in_child: bool = False,
+    **settings: Any,
+) -> Killed:
+    """Kill the worker of a job, each time a while after a run has committed something, and wait for the job's end.
+
+    Args:
+        fleet: Starts workers.
+        pg: A connection.
+        job_id: The only job.
+        kills: How often.
+        chance: Says after what while.
+        within_s: The longest while.
+        ask: Asked behind each kill.
+        in_child: The job runs in a child: that and the worker are killed in turn.
+        settings: Of the workers.
+    """
+    seen: list[Any] = []
+    worker = fleet.start(dl_default_lease_ttl_sec=2, pg_pool_size=4, **settings)
+    for kill in range(kills):
+        await eventually(lambda epoch=kill + 1: _has_advanced(pg, job_id, epoch), within_s=60)  # type: ignore[misc]
+        await asyncio.sleep(chance.uniform(0, within_s))
+        child = await asyncio.to_thread(_child_of, worker.pid) if in_child else None
+        if child is None or kill % 2:
+            await worker.kill()
+            seen.append(await ask())
+            worker = fleet.start(dl_default_lease_ttl_sec=2, pg_pool_size=4, **settings)
+        else:
+            os.kill(child, signal.SIGKILL)
+            seen.append(await ask())
+            await eventually(lambda: pg.fetchval(TRY_AGAIN_NOW, job_id), within_s=20)
+    (row,) = await finished(pg, [job_id], within_s=600)
+    return Killed(row, seen)
+
+
+async def _has_advanced(pg: Any, job_id: UUID, epoch: int) -> bool:
+    """Return whether the run of an epoch has committed a chunk, or all is done."""
+    found = await pg.fetchrow(
+        "select exists (select from dl_chunks where job_id = $1 and epoch = $2) as advanced, finished_at"
+        " from dl_jobs where job_id = $1",
+        job_id,
+        epoch,
+    )
+    return found["advanced"] or found["finished_at"] is not None
+
+
+def _child_of(pid: int) -> int | None:
+    """Return the child of a process, None if there is none, or no longer."""
+    children = [text for path in Path(f"/proc/{pid}/task").glob("*/children") for text in path.read_text().split()]
+    return int(children[0]) if children else None
