@@ -83,6 +83,11 @@ class ColumnarLayout:
         """Return about how many bytes the rows of a segment are."""
         return round(segment.size * self.table.row_bytes)
 
+    def may_be_cut(self, content: Content) -> bool:
+        """Return whether pieces of the file can be read at the same time: it lies on this machine."""
+        del content
+        return True
+
     def suit(self, columns: Sequence[str], *, exact: bool) -> None:
         """Settle how rows are written, for columns of these types; with `exact` so that each can be shown as text."""
         if not exact:
@@ -108,8 +113,9 @@ class ColumnarLayout:
         finally:
             reader.close()
 
-    async def blocks(self, content: Content, segment: Segment) -> AsyncGenerator[bytes, None]:
+    async def blocks(self, content: Content, segment: Segment, *, tail: bool) -> AsyncGenerator[bytes, None]:
         """Yield a segment's rows as the server is to be sent them."""
+        del tail
         async with self.reader(content, segment.begin) as reader, aclosing(reader.rows(segment.size)) as rows:
             async for block in rows:
                 yield block

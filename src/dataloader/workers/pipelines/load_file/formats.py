@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from dataloader.connectors.delimited import Dialect, RecordReader, find_dialect, read_sample
@@ -58,6 +58,27 @@ class Layout:
         """Return the bytes of a segment."""
         return segment.size
 
+    def may_be_cut(self, content: Content) -> bool:
+        """Return whether pieces of the file can be read at the same time."""
+        return content.seekable
+
+    def suit(self, columns: Sequence[str], *, exact: bool) -> None:
+        """Settle how rows are written for columns of these types: here they are sent as they are."""
+        del columns, exact
+
+    @property
+    def binary(self) -> bool:
+        """Whether rows go in the server's binary format."""
+        return False
+
+    async def blocks(self, content: Content, segment: Segment, *, tail: bool) -> AsyncGenerator[bytes, None]:
+        """Yield a segment's records as the server is to be sent them; with `tail` it is the file's last."""
+        async with aclosing(_limited(content, segment)) as stored:
+            reader = RecordReader(stored, self.dialect, start=segment.begin, name=content.name, tail=tail)
+            async with aclosing(reader.piece(segment.size)) as piece:
+                async for block in piece:
+                    yield block
+
     @asynccontextmanager
     async def reader(self, content: Content, place: Place) -> AsyncIterator[RecordReader]:
         """Open the records from a place on, or from the first if it is the file's beginning."""
@@ -67,6 +88,16 @@ class Layout:
             yield RecordReader(blocks, self.dialect, start=begin, name=content.name)
         finally:
             await blocks.aclose()
+
+
+async def _limited(content: Content, segment: Segment) -> AsyncGenerator[bytes, None]:
+    left = segment.size
+    async with aclosing(content.blocks(segment.begin.offset)) as blocks:
+        async for block in blocks:
+            yield block[:left]
+            left -= len(block)
+            if left <= 0:
+                return
 
 
 def find_layout(content: Content, args: LoadFileArgs) -> Layout:

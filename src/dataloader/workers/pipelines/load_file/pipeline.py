@@ -21,7 +21,7 @@ from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.columnar import ColumnarLayout, Reader, open_columnar
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
 from dataloader.workers.pipelines.load_file.state import LoadState, Segment
-from dataloader.workers.pipelines.load_file.waves import at_once, blocks_of, cut
+from dataloader.workers.pipelines.load_file.waves import at_once, cut
 from dataloader.workers.pipelines.load_file.writing import TooManyRejectsError, Writer, Written
 from dataloader.workers.pipelines.pace import Pace, Span
 from dataloader.workers.pipelines.registry import register
@@ -131,8 +131,8 @@ class Load:
 
     def _cuts(self, opened: Opened) -> bool:
         """Return whether the next pieces are to be loaded at the same time."""
-        reachable = opened.content.seekable or isinstance(opened.layout, ColumnarLayout)
-        return self._args.parallel > 1 and reachable and opened.binding is not None
+        several = self._args.parallel > 1 and opened.binding is not None
+        return several and opened.layout.may_be_cut(opened.content)
 
     def _check_version(self, version: FileVersion, name: str) -> None:
         LoadState.of([(name, version)], {"files": [self.state.files[self.state.file]]})
@@ -156,7 +156,7 @@ class Load:
         async def load(segment: Segment) -> None:
             async with self._ctx.transaction_beside(turn) as tx:
                 tail = ending and segment.end == end
-                blocks = blocks_of(opened.content, opened.layout, segment, tail=tail)
+                blocks = opened.layout.blocks(opened.content, segment, tail=tail)
                 written = await self._write(tx, opened, blocks, segment.begin)
                 _record(tx, opened.content.name, segment, written, size_bytes=opened.layout.size_of(segment))
                 tx.in_turn = partial(settle, tx, segment, written)
@@ -200,8 +200,7 @@ class Load:
             incoming = opened.layout.incoming(opened.content.name)
             binding = await self._target.bind(tx, incoming, begun=self.state.rows > 0, advice="trigger a new job")
             opened.binding = binding
-            if isinstance(opened.layout, ColumnarLayout):
-                opened.layout.suit(tuple(binding.columns.values()), exact=self._args.on_error == "reject")
+            opened.layout.suit(tuple(binding.columns.values()), exact=self._args.on_error == "reject")
         writer = Writer(self._args, opened.layout, binding, opened.content.name, opened.content.encoding.server)
         async with aclosing(blocks):
             rejectable = self._args.max_rejects - self.state.rejected

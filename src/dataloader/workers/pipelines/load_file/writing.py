@@ -135,7 +135,7 @@ class Writer:
         if self.layout.kind == "jsonl":
             return CsvFormat(self.layout.dialect, (_LINE,), encoding=self.encoding)
         names = self.binding.names
-        if isinstance(self.layout, ColumnarLayout):
+        if self.layout.dialect is None:
             return CsvFormat(None, names, encoding=self.encoding, binary=self.layout.binary)
         others = tuple(name for name in names if name not in self.binding.texts)
         return CsvFormat(self.layout.dialect, names, self.args.null, others, self.encoding)
