@@ -74,6 +74,18 @@ def _parse_connections(value: object) -> object:
     return found
 
 
+def _check_uri(dsn: str, whose: str) -> None:
+    """Refuse what is no address of a database; an unescaped sign in a password shows as a port that is none."""
+    parts = urlsplit(dsn)
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+    if parts.scheme not in {"postgresql", "postgres"} or not all(port.isdecimal() for port in ports if port):
+        raise ValueError(
+            f"{whose}must be a URI like postgresql://user:password@host:5432/database; in a password write "
+            "/ # ? @ : % as %2F %23 %3F %40 %3A %25"
+        )
+
+
 def _split_names(value: object) -> object:
     """Turn a comma-separated text into names."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -169,8 +181,7 @@ class Settings(BaseSettings):
     def _check_dsn(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None or (info.field_name == "dl_listen_dsn" and value.get_secret_value() == "none"):
             return value
-        if urlsplit(value.get_secret_value()).scheme not in {"postgresql", "postgres"}:
-            raise ValueError("must be a URI like postgresql://user:password@host:5432/database")
+        _check_uri(value.get_secret_value(), "")
         return value
 
     @field_validator("dl_lineage_url")
@@ -186,8 +197,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_connections(cls, value: dict[str, SecretStr] | None) -> dict[str, SecretStr] | None:
         for name, dsn in (value or {}).items():
-            if urlsplit(dsn.get_secret_value()).scheme not in {"postgresql", "postgres"}:
-                raise ValueError(f"{name!r} must be a URI like postgresql://user:password@host:5432/database")
+            _check_uri(dsn.get_secret_value(), f"{name!r} ")
         return value
 
     @field_validator("dl_cbr_base_url", "dl_sgx_base_url", "dl_sgx_feed_url")

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
 from aiohttp import web
 
 from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from dataloader.domain.lineage import run_id
-from dataloader.exceptions import SettingsError
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.queries import load_queries
 from dataloader.workers.pipelines.registry import REGISTRY, load_all
@@ -149,14 +147,6 @@ async def test_a_process_that_stops_lets_the_next_one_go_on_at_once(
             await eventually(lambda: _marked(pg))
 
         assert await pg.fetchval("select held_until <= clock_timestamp() from dl_lineage")
-
-
-@pytest.mark.parametrize("url", ["ftp://example.com/x", "http://", "kafka://broker:9092"])
-def test_an_address_that_nothing_can_be_sent_to_is_refused_at_the_start(
-    make_settings: Callable[..., Settings], url: str
-) -> None:
-    with pytest.raises(SettingsError, match="DL_LINEAGE_URL"):
-        make_settings(dl_lineage_url=url)
 
 
 async def test_events_wait_for_a_receiver_that_fails_or_redirects_and_arrive_once(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import pytest
 
 from dataloader.config import Settings
 from dataloader.storage.db import Connection
+from dataloader.workers.pipelines.registry import REGISTRY, load_all
 from tests.conftest import direct_dsn
 from tests.loading.scene import Scene
 from tests.loading.unloaded import ROWS, WORKERS
+from tests.workers.harness import running_service
 
 
 @pytest.fixture
@@ -21,6 +23,14 @@ def scene(make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
     """A folder that loads may read, and a database."""
     workers = '[{"queue": "load.file", "concurrency": 2}]'
     return Scene(tmp_path, make_settings(dl_source_roots=str(tmp_path), workers_json=workers), pg)
+
+
+@pytest.fixture
+async def working(scene: Scene) -> AsyncIterator[Scene]:
+    """A scene whose worker runs all the time."""
+    load_all()
+    async with running_service(scene.settings, REGISTRY):
+        yield scene
 
 
 @pytest.fixture

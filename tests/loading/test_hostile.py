@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from dataloader.domain.jobs import NewJob
-from dataloader.workers.pipelines.registry import REGISTRY, load_all
 from tests.loading.hostile import ANY, Case, cases
 from tests.loading.scene import Scene, message, result
-from tests.workers.harness import enqueue, finished, running_service
+from tests.workers.harness import enqueue, finished
 
 CASES = list(cases())
 LEAST = 150
 PORTION = 30
-
-
-@pytest.fixture
-async def working(scene: Scene) -> AsyncIterator[Scene]:
-    """A scene whose worker runs all the time."""
-    load_all()
-    async with running_service(scene.settings, REGISTRY):
-        yield scene
 
 
 def test_the_set_is_large() -> None:

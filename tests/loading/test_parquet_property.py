@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataloader.domain.jobs import NewJob
-from dataloader.workers.pipelines.registry import REGISTRY, load_all
 from tests.loading.parquet_files import parquet
 from tests.loading.scene import Scene, result
-from tests.workers.harness import enqueue, finished, running_service
+from tests.workers.harness import enqueue, finished
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ["\\N", "\\.", "", "\t", "\r\n", "\\", "NULL", '"']
@@ -92,14 +90,6 @@ def tables(draw: st.DrawFn) -> tuple[list[Kind], list[list[Any]]]:
         draw(st.lists(st.none() | kind.values if gaps else kind.values, min_size=count, max_size=count))
         for kind in kinds
     ]
-
-
-@pytest.fixture
-async def working(scene: Scene) -> AsyncIterator[Scene]:
-    """A scene whose worker runs all the time."""
-    load_all()
-    async with running_service(scene.settings, REGISTRY):
-        yield scene
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

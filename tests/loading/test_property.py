@@ -5,30 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataloader.domain.jobs import NewJob
-from dataloader.workers.pipelines.registry import REGISTRY, load_all
 from tests.loading.scene import Scene, result
-from tests.workers.harness import enqueue, finished, running_service
+from tests.workers.harness import enqueue, finished
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 ROWS = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.one_of(st.none(), TEXT)), min_size=1, max_size=20)
-
-
-@pytest.fixture
-async def working(scene: Scene) -> AsyncIterator[Scene]:
-    """A scene whose worker runs all the time."""
-    load_all()
-    async with running_service(scene.settings, REGISTRY):
-        yield scene
 
 
 def as_csv(rows: list[tuple[int, str | None]], ends: str) -> bytes:

@@ -286,15 +286,15 @@ async def test_one_source_and_target_have_one_mark_however_they_are_spelled(shop
     assert await differs(shop) == []
 
 
-@pytest.mark.parametrize("password", ["Sekr3t/x", "Se#kr3t", "a:b?Sekr3t"])
-async def test_an_address_that_cannot_be_read_is_refused_without_a_piece_of_it(
-    shop: Scene, make_settings: Callable[..., Settings], password: str
+async def test_an_address_that_the_driver_cannot_read_is_refused_without_a_piece_of_it(
+    shop: Scene, make_settings: Callable[..., Settings]
 ) -> None:
-    connections = json.dumps({"shop": f"postgresql://u:{password}@localhost/db"})
+    connections = json.dumps({"shop": "postgresql://u:Sekr3t@localhost/db?sslmode=Sekr3t"})
     workers = '[{"queue": "load.sql", "concurrency": 1}]'
-    settings = make_settings(dl_connections=connections, workers_json=workers, dl_default_lease_ttl_sec=3)
+    settings = make_settings(dl_connections=connections, workers_json=workers)
 
     job = await replace(shop, settings=settings).load(**NEW)
 
+    assert json.loads(job["error"])["type"] == "PermanentError"
+    assert "the address of shop in DL_CONNECTIONS" in message(job)
     assert "kr3t" not in str(dict(job))
-    assert "Se" not in message(job).replace("Service", "")

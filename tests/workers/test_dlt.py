@@ -20,8 +20,6 @@ from dataloader.workers.pipelines.dlt_run.load import load
 from dataloader.workers.pipelines.registry import load_all
 from tests.workers.harness import enqueue, eventually, finished, running_service
 
-pytest.importorskip("dlt")
-
 MODULE = "tests.workers.dlt_source"
 SOURCE = f"{MODULE}:numbers"
 
@@ -180,5 +178,5 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setitem(sys.modules, "dlt", None)
 
-    with pytest.raises(PermanentError, match=r"dataloader\[dlt\]"):
+    with pytest.raises(PermanentError, match=r"dlt\[postgres\]"):
         load(DltRunArgs(source=SOURCE, dataset="landed"), None, {"password": ""}, tmp_path)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
-PRODUCER = f"https://pypi.org/project/dataloader/{version('dataloader')}"
+PRODUCER = f"urn:dataloader:{version('dataloader')}"
 """What these events say of who made them; a URI, as the specification demands."""
 
 EVENT_SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"

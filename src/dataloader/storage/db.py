@@ -71,6 +71,12 @@ def connect_options(settings: Settings, *, dsn: str | None = None) -> dict[str, 
     }
 
 
+def direct_dsn(settings: Settings) -> str | None:
+    """Return the address that goes past a pooler, None where the usual one does: what needs a session needs it."""
+    dsn = settings.dl_listen_dsn.get_secret_value() if settings.dl_listen_dsn else None
+    return None if dsn == "none" else dsn
+
+
 async def connect(
     settings: Settings,
     *,

@@ -13,7 +13,7 @@ from dataloader.base import first_of, wait_for
 from dataloader.config import Settings
 from dataloader.exceptions import DatabaseAwayError
 from dataloader.logger import Logger
-from dataloader.storage.db import Connection, connect, translated
+from dataloader.storage.db import Connection, connect, direct_dsn, translated
 from dataloader.storage.queries import channel
 
 ANYTHING = "*"
@@ -47,10 +47,10 @@ class NotifyListener:
         probe_s: float = PROBE_PERIOD_S,
         patience_s: float = PROBE_TIMEOUT_S,
     ) -> None:
-        dsn = settings.dl_listen_dsn.get_secret_value() if settings.dl_listen_dsn else None
+        listen = settings.dl_listen_dsn
         self._settings = settings
-        self._enabled = dsn != "none"
-        self._dsn = dsn if self._enabled else None
+        self._enabled = listen is None or listen.get_secret_value() != "none"
+        self._dsn = direct_dsn(settings)
         self._channel = channel(settings.pg_schema)
         self._logger = logger
         self._probe_s = probe_s

@@ -191,8 +191,7 @@ async def _connect(dsn: str, name: str) -> SourceConnection:
             )
         except ValueError:
             raise PermanentError(
-                f"the address of {name} in DL_CONNECTIONS cannot be read; in its password write / # ? @ : % as "
-                "%2F %23 %3F %40 %3A %25"
+                f"the address of {name} in DL_CONNECTIONS says what is not known; look behind its question mark"
             ) from None
         except TimeoutError:
             raise SourceError(f"{name} did not answer within {CONNECT_TIMEOUT_S:g} s") from None

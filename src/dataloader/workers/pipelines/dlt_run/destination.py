@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from dataloader.config import Settings
-from dataloader.exceptions import PermanentError
+from dataloader.connectors.sql import named_dsn
 from dataloader.storage.db import connect_options
 
 
@@ -17,11 +17,7 @@ def credentials(settings: Settings, connection: str | None) -> dict[str, Any]:
         PermanentError: The settings know no such connection.
     """
     if connection is not None:
-        dsn = (settings.dl_connections or {}).get(connection)
-        if dsn is None:
-            known = ", ".join(sorted(settings.dl_connections or {})) or "none"
-            raise PermanentError(f"no connection {connection!r} in DL_CONNECTIONS; known are: {known}")
-        return _taken_apart(dsn.get_secret_value())
+        return _taken_apart(named_dsn(settings, connection))
     options = connect_options(settings)
     if "dsn" in options:
         return _taken_apart(str(options["dsn"]))

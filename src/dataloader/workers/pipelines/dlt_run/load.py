@@ -34,7 +34,7 @@ def load(args: DltRunArgs, ctx: JobContext, credentials: dict[str, Any], folder:
         importlib.import_module("psycopg2")
     except ModuleNotFoundError as error:
         raise PermanentError(
-            f"dlt.run needs the extra dlt ({error}): pip install 'dataloader[dlt]' where the worker runs"
+            f"dlt.run needs what is not installed ({error}): pip install 'dlt[postgres]' (the extra `dlt`)"
         ) from error
     try:
         return _load(dlt, args, ctx, credentials, folder)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from dataloader.exceptions import RetryLater
-from dataloader.storage.db import connect
+from dataloader.storage.db import connect, direct_dsn
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.dlt_run.args import DltRunArgs
 from dataloader.workers.pipelines.dlt_run.destination import credentials
@@ -39,9 +39,7 @@ async def _alone(args: DltRunArgs, ctx: JobContext) -> AsyncIterator[None]:
     Raises:
         RetryLater: Another run holds it.
     """
-    listen = ctx.settings.dl_listen_dsn.get_secret_value() if ctx.settings.dl_listen_dsn else "none"
-    direct = None if listen == "none" else listen
-    connection = await connect(ctx.settings, purpose="dlt", dsn=direct, command_timeout_s=None)
+    connection = await connect(ctx.settings, purpose="dlt", dsn=direct_dsn(ctx.settings), command_timeout_s=None)
     try:
         key = f"dataloader.dlt_run:{args.pipeline_name}"
         if not await connection.fetchval("select pg_try_advisory_lock(hashtextextended($1, 0))", key):

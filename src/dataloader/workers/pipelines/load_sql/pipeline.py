@@ -9,7 +9,7 @@ from typing import Any
 
 from dataloader.connectors.identifiers import parse_target
 from dataloader.connectors.loading.staging import STAGE, create_stage, move_stage, straight
-from dataloader.connectors.sql import SqlSource, copy_across, open_source
+from dataloader.connectors.sql import SqlSource, copy_across, named_dsn, open_source
 from dataloader.connectors.sql.pipe import Form
 from dataloader.connectors.sql.settling import settled_mark
 from dataloader.connectors.sql.source import Bounds
@@ -36,12 +36,11 @@ _PORTABLE = frozenset(
 @register("load.sql", queue="load.sql")
 async def load_sql(args: LoadSqlArgs, ctx: JobContext) -> AsyncGenerator[None, None]:
     """Load a query or table of another PostgreSQL into a table, whole or only what is new, each row exactly once."""
-    dsn = (ctx.settings.dl_connections or {}).get(args.connection)
-    if dsn is None:
-        known = ", ".join(sorted(ctx.settings.dl_connections or {})) or "none"
-        raise PermanentError(f"no connection {args.connection!r} in DL_CONNECTIONS; known are: {known}")
     async with open_source(
-        dsn.get_secret_value(), connection_name=args.connection, query=args.query, table=args.source_table
+        named_dsn(ctx.settings, args.connection),
+        connection_name=args.connection,
+        query=args.query,
+        table=args.source_table,
     ) as source:
         load = Load(args, ctx, source)
         await load.begin()

@@ -8,9 +8,8 @@ from urllib.parse import quote, urlencode
 
 from dataloader.config import Settings
 from dataloader.connectors.identifiers import parse_table
-from dataloader.connectors.sql import SqlSource, open_source
-from dataloader.exceptions import PermanentError
-from dataloader.storage.db import connect_options
+from dataloader.connectors.sql import SqlSource, named_dsn, open_source
+from dataloader.storage.db import connect_options, direct_dsn
 from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
 
 _OWN = "dataloader"
@@ -28,7 +27,7 @@ async def open_unloaded(args: UnloadTableArgs, settings: Settings) -> AsyncItera
     """
     if args.connection is not None:
         opened = open_source(
-            _dsn(args.connection, settings), connection_name=args.connection, query=args.query, table=args.table
+            named_dsn(settings, args.connection), connection_name=args.connection, query=args.query, table=args.table
         )
     else:
         table = None if args.table is None else parse_table(args.table, schema=settings.pg_schema).sql
@@ -42,19 +41,10 @@ async def open_unloaded(args: UnloadTableArgs, settings: Settings) -> AsyncItera
 
 def own_dsn(settings: Settings) -> str:
     """Return the address of the service's database: the one for LISTEN if it differs, since it goes past poolers."""
-    listen = settings.dl_listen_dsn.get_secret_value() if settings.dl_listen_dsn else "none"
-    options = connect_options(settings, dsn=None if listen == "none" else listen)
+    options = connect_options(settings, dsn=direct_dsn(settings))
     if "dsn" in options:
         return str(options["dsn"])
     database = quote(str(options.pop("database")), safe="")
     return (
         f"postgresql:///{database}?{urlencode({name: value for name, value in options.items() if value is not None})}"
     )
-
-
-def _dsn(name: str, settings: Settings) -> str:
-    connections = settings.dl_connections or {}
-    if name not in connections:
-        known = ", ".join(sorted(connections)) or "none"
-        raise PermanentError(f"no connection {name!r} in DL_CONNECTIONS; known are: {known}")
-    return connections[name].get_secret_value()
