@@ -31,14 +31,13 @@ def play(stub: Stub) -> None:
     stub.answer(job_state("succeeded", progress=HALF | {"done": 20, "eta_s": 0.0}, finished_at="2026-01-31T08:00:08Z"))
 
 
-async def test_a_pipe_gets_a_line_per_change(stub: Stub) -> None:
+async def test_a_pipe_gets_a_line_per_change_until_the_end(stub: Stub) -> None:
     play(stub)
     text, state = await shown(stub, terminal=False)
     assert text.splitlines() == [
         "queued",
         "no live worker serves queue noop",
         "running  10/20 days  2.5/s  4s left  2025-04-10  attempt 2 of 5",
-        "succeeded  20/20 days  2.5/s  2025-04-10",
     ]
     assert state.status == "succeeded"
 

@@ -95,3 +95,10 @@ async def test_a_table_of_another_kind_where_rejects_go_is_refused(scene: Scene)
     job = await scene.load(source=scene.write("f.csv", "n\n1\nx\n"), on_error="reject", columns={"n": "int"})
 
     assert "t_rejects, where rejected rows go, has no column job_id" in message(job)
+
+
+async def test_an_empty_field_where_missing_values_are_written_otherwise_is_told_apart(scene: Scene) -> None:
+    job = await scene.load(source=scene.write("f.csv", "k,n\na,1\nb,\nc,NA\n"), null="NA")
+
+    assert "f.csv, line 3, column n: " in message(job)
+    assert "a missing value is written NA in this file (null), an empty field is none" in message(job)

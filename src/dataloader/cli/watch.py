@@ -46,7 +46,7 @@ class Bar:
         self._bar = progress.add_task("", total=None, facts="", note="")
 
     def show(self, state: JobStatusView) -> None:
-        """Show a state."""
+        """Show a state; how the job ended is said by who has it watched."""
         at = state.progress
         self._progress.update(
             self._bar,
@@ -71,9 +71,9 @@ class Lines:
         self._noted = ""
 
     def show(self, state: JobStatusView) -> None:
-        """Show a state."""
+        """Show a state; how the job ended is said by who has it watched."""
         line = f"{state.status}  {facts(state)}".rstrip()
-        if line != self._shown:
+        if line != self._shown and not state.status.is_finished:
             self._print(line)
             self._shown, self._noted = line, ""
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from asyncpg import PostgresError
+
 from dataloader.connectors.delimited.cutter import quotes_of
 from dataloader.connectors.delimited.dialect import Dialect
 from dataloader.connectors.identifiers import TableName
@@ -77,7 +79,14 @@ async def copy_csv(
     try:
         return await _copy(conn, table, data, form)
     except RowProblem as error:
-        raise RowError(source, error, before=before, headed=not form.binary) from None
+        raise RowError(source, error, before=before, headed=not form.binary, advice=_advice(form, error)) from None
+
+
+def _advice(form: CsvFormat, error: PostgresError) -> str:
+    """Return what helps where an empty field is taken for a value, because missing ones are written otherwise."""
+    if form.null and reason_of(error).endswith(': ""'):
+        return f"; a missing value is written {form.null} in this file (null), an empty field is none"
+    return ""
 
 
 async def copy_good_rows(

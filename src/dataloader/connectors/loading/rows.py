@@ -51,6 +51,7 @@ class RowError(PermanentError):
         before: int = 0,
         line: int | None = None,
         headed: bool = True,
+        advice: str = "",
     ) -> None:
         told, column = place_of(error, headed=headed)
         line = before + told if line is None and told is not None else line
@@ -59,7 +60,7 @@ class RowError(PermanentError):
             where.append(f"line {line}")
         if column is not None:
             where.append(f"column {column}")
-        super().__init__(f"{', '.join(where)}: {reason_of(error)}")
+        super().__init__(f"{', '.join(where)}: {reason_of(error)}{advice}")
 
 
 def place_of(error: asyncpg.PostgresError, *, headed: bool = True) -> tuple[int | None, str | None]:
