@@ -47,6 +47,7 @@ CREATE TABLE "public".dl_chunks (
     epoch INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     source TEXT,
+    targets TEXT[] DEFAULT '{}' NOT NULL,
     range JSONB,
     rows_in BIGINT NOT NULL,
     rows_out BIGINT NOT NULL,

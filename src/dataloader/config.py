@@ -28,6 +28,7 @@ NAME_PATTERN = r"[a-z0-9_.-]{1,63}"
 """What queues and tasks may be called."""
 
 _SCHEMA_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_HEADER_PATTERN = re.compile(r"[!-~]+")
 _HEARTBEATS_PER_LEASE = 4
 
 
@@ -94,6 +95,16 @@ def _split_names(value: object) -> object:
 def _none_if_blank(value: object) -> object:
     """Read an empty variable as one that is not set."""
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _takes_lineage(address: str) -> bool:
+    """Return whether events can be sent there: over HTTP, or into a file."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and port != 0 if parts.scheme in {"http", "https"} else not parts.scheme
 
 
 Blankable = BeforeValidator(_none_if_blank)
@@ -187,10 +198,15 @@ class Settings(BaseSettings):
     @field_validator("dl_lineage_url")
     @classmethod
     def _check_lineage(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            parts = urlsplit(value.get_secret_value())
-            if "://" in value.get_secret_value() and not (parts.scheme in {"http", "https"} and parts.hostname):
-                raise ValueError("must be an http or https address, or the path of a file")
+        if value is not None and not _takes_lineage(value.get_secret_value()):
+            raise ValueError("must be an address like https://host/api/v1/lineage, or the path of a file")
+        return value
+
+    @field_validator("dl_lineage_token")
+    @classmethod
+    def _check_lineage_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _HEADER_PATTERN.fullmatch(value.get_secret_value()):
+            raise ValueError("must be printable ASCII without spaces: it is sent in a header")
         return value
 
     @field_validator("dl_connections")
@@ -231,6 +247,9 @@ class Settings(BaseSettings):
                 f"DL_DEFAULT_LEASE_TTL_SEC ({lease_s:g}) must be at least {_HEARTBEATS_PER_LEASE} times "
                 f"DL_HEARTBEAT_SEC ({heartbeat_s:g}), or a short hiccup costs a running job its lease"
             )
+        url = self.dl_lineage_url.get_secret_value() if self.dl_lineage_url else ""
+        if self.dl_lineage_token is not None and urlsplit(url).username is not None:
+            raise ValueError("DL_LINEAGE_TOKEN and a user in DL_LINEAGE_URL exclude each other: both are credentials")
         if not is_loopback(self.host) and not self.dl_allow_anonymous:
             raise ValueError(
                 f"APP_HOST={self.host} would listen beyond this machine without authentication; "

@@ -1,240 +1,230 @@
-"""Events of lineage reach a file or a receiver, in order, and only of what was committed."""
+"""Events reach a file or a receiver, in order, and only of what was committed, whatever the receiver does."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
-from aiohttp import web
+import pytest
 
 from dataloader.config import Settings
-from dataloader.domain.jobs import NewJob
-from dataloader.domain.lineage import run_id
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.queries import load_queries
-from dataloader.workers.pipelines.registry import REGISTRY, load_all
-from tests.workers.harness import enqueue, eventually, finished, running_service
+from dataloader.workers.lineage import Timing
+from dataloader.workers.pipelines.registry import Registry
+from tests.lineage.delivery import run, telling_of_runs
+from tests.lineage.receiver import HANG, receiving
+from tests.lineage.rules import Event, check_runs
+from tests.workers.harness import eventually, running_service
 
-Event = dict[str, Any]
+SQL = load_queries("public")
+HELD = "select held_until > clock_timestamp() from dl_lineage"
 
-
-class Receiver:
-    """Takes events; answers with `answers` first, then with 201."""
-
-    def __init__(self, *answers: int) -> None:
-        self.answers = list(answers)
-        self.events: list[Event] = []
-        self.tokens: set[str | None] = set()
-        self.url = ""
-
-    async def take(self, request: web.Request) -> web.Response:
-        """Take one event."""
-        self.tokens.add(request.headers.get("Authorization"))
-        if self.answers:
-            status = self.answers.pop(0)
-            return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 307 else {})
-        self.events.append(await request.json())
-        return web.Response(status=201)
+Make = Callable[..., Settings]
 
 
-@asynccontextmanager
-async def receiving(*answers: int) -> AsyncIterator[Receiver]:
-    """Serve a receiver on a free port."""
-    receiver = Receiver(*answers)
-    app = web.Application()
-    app.router.add_post("/api/v1/lineage", receiver.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1/lineage"
-    try:
-        yield receiver
-    finally:
-        await runner.cleanup()
+def each(events: list[Event]) -> Counter[tuple[str, str]]:
+    """Return how often each event of each run was told."""
+    return Counter((event["run"]["runId"], event["eventType"]) for event in events)
 
 
-def is_over(events: list[Event]) -> bool:
-    """Return whether the end of a run has been told."""
-    return any(event["eventType"] in {"COMPLETE", "FAIL", "ABORT"} for event in events)
-
-
-async def load(pg: Connection, settings: Settings, path: Path, told: Callable[[], list[Event]]) -> UUID:
-    """Run one load, and wait until its end has been told."""
-    load_all()
-    async with running_service(settings, REGISTRY):
-        await eventually(lambda: _marked(pg))
-        args = {"source": str(path), "table": "t", "columns": {"n": "int"}}
-        (job_id,) = await enqueue(pg, settings, NewJob("load.file", "load.file", args, max_attempts=1))
-        await finished(pg, [job_id])
-
-        async def over() -> bool:
-            return is_over(told())
-
-        await eventually(over)
-    return job_id
-
-
-async def _marked(pg: Connection) -> bool:
-    return bool(await pg.fetchval("select 1 from dl_lineage"))
-
-
-def settings_for(make_settings: Callable[..., Settings], folder: Path, url: str, **more: object) -> Settings:
-    """Return settings with lineage to `url`."""
-    workers = '[{"queue": "load.file", "concurrency": 2}]'
-    return make_settings(dl_source_roots=str(folder), workers_json=workers, dl_lineage_url=url, **more)
-
-
-async def test_a_load_tells_its_start_and_its_end_with_rows_bytes_and_columns(
-    make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
-) -> None:
-    path, out = tmp_path / "f.csv", tmp_path / "events.jsonl"
-    path.write_text("n\n1\n2\n3\n")
+async def test_events_go_to_a_file_line_by_line(make_settings: Make, pg: Connection, tmp_path: Path) -> None:
+    out = tmp_path / "told events.jsonl"
 
     def told() -> list[Event]:
         return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
-    job_id = await load(pg, settings_for(make_settings, tmp_path, str(out)), path, told)
+    async with telling_of_runs(make_settings(dl_lineage_url=str(out))) as teller:
+        await run(pg, 2)
+        await teller.until(lambda: len(told()) >= 4)
 
-    events = told()
-    assert [event["eventType"] for event in events if event["eventType"] != "RUNNING"] == ["START", "COMPLETE"]
-    assert len({event["run"]["runId"] for event in events}) == 1
-    assert {event["run"]["facets"]["parent"]["run"]["runId"] for event in events} == {str(job_id)}
-    (source,), (table,) = events[-1]["inputs"], events[-1]["outputs"]
-    assert (source["namespace"], source["name"]) == ("file", str(path))
-    assert source["inputFacets"]["inputStatistics"]["rowCount"] == 3
-    assert table["name"].endswith(".public.t")
-    assert table["facets"]["schema"]["fields"] == [{"name": "n", "type": "integer"}]
-    assert table["outputFacets"]["outputStatistics"]["rowCount"] == 3
+    check_runs(told())
+    assert set(each(told()).values()) == {1}
 
 
-async def test_an_unload_reads_its_table_and_writes_its_directory(
-    make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
+async def test_the_receiver_is_shown_the_token_and_nobody_else(
+    make_settings: Make, pg: Connection, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    await pg.execute("create table t (n int primary key); insert into t values (1), (2)")
-    load_all()
-    async with receiving() as receiver:
-        settings = make_settings(
-            workers_json='[{"queue": "unload.table", "concurrency": 1}]',
-            dl_target_roots=str(tmp_path),
-            dl_lineage_url=receiver.url,
-        )
-        async with running_service(settings, REGISTRY):
-            await eventually(lambda: _marked(pg))
-            args = {"table": "t", "target": str(tmp_path / "out")}
-            await finished(pg, await enqueue(pg, settings, NewJob("unload.table", "unload.table", args)))
+    async with receiving(500, 400) as receiver:
+        settings = make_settings(dl_lineage_url=f"{receiver.url}?who=s3cret", dl_lineage_token="t0ken")
+        async with telling_of_runs(settings) as teller:
+            await run(pg)
+            await teller.until(lambda: receiver.ends == 1)
 
-            async def over() -> bool:
-                return is_over(receiver.events)
-
-            await eventually(over)
-
-    (source,), (written,) = receiver.events[-1]["inputs"], receiver.events[-1]["outputs"]
-    assert source["name"].endswith("public.t")
-    assert (written["namespace"], written["name"]) == ("file", str(tmp_path / "out"))
-    assert written["outputFacets"]["outputStatistics"]["rowCount"] == 2
-
-
-async def test_a_process_that_stops_lets_the_next_one_go_on_at_once(
-    make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
-) -> None:
-    async with receiving() as receiver:
-        async with running_service(settings_for(make_settings, tmp_path, receiver.url), REGISTRY):
-            await eventually(lambda: _marked(pg))
-
-        assert await pg.fetchval("select held_until <= clock_timestamp() from dl_lineage")
-
-
-async def test_events_wait_for_a_receiver_that_fails_or_redirects_and_arrive_once(
-    make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
-) -> None:
-    path = tmp_path / "f.csv"
-    path.write_text("n\nx\n")
-
-    async with receiving(500, 307) as receiver:
-        settings = settings_for(make_settings, tmp_path, receiver.url, dl_lineage_token="t0ken")
-        await load(pg, settings, path, lambda: receiver.events)
-
-    assert [event["eventType"] for event in receiver.events] == ["START", "FAIL"]
-    assert "line 2" in receiver.events[-1]["run"]["facets"]["errorMessage"]["message"]
     assert receiver.tokens == {"Bearer t0ken"}
+    printed = "".join(capfd.readouterr())
+    assert "does not take events" in printed
+    assert "refused an event" in printed
+    assert "t0ken" not in printed
+    assert "s3cret" not in printed
 
 
-async def test_two_workers_tell_each_event_once(
-    make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
+async def test_an_event_waits_for_a_receiver_that_does_not_take_it(make_settings: Make, pg: Connection) -> None:
+    async with receiving(307, 404, 500, HANG) as receiver:
+        settings = make_settings(dl_lineage_url=receiver.url)
+        async with telling_of_runs(settings, Timing(period_s=0.001, send_s=0.1)) as teller:
+            await run(pg, 2)
+            await teller.until(lambda: receiver.ends == 2)
+            assert 'dataloader_lineage_events_total{result="failed"} 4.0' in teller.metrics()
+
+    check_runs(receiver.events)
+    assert set(each(receiver.events).values()) == {1}
+    assert (receiver.asked, receiver.elsewhere) == (4 + 4, 0)
+
+
+async def test_an_event_that_is_refused_is_passed_over(make_settings: Make, pg: Connection) -> None:
+    async with (
+        receiving(400, 413, 422) as receiver,
+        telling_of_runs(make_settings(dl_lineage_url=receiver.url)) as teller,
+    ):
+        await run(pg, 2)
+        await teller.until(lambda: receiver.ends == 1)
+        assert 'dataloader_lineage_events_total{result="refused"} 3.0' in teller.metrics()
+
+    assert [event["eventType"] for event in receiver.events] == ["COMPLETE"]
+
+
+async def test_what_one_process_could_not_tell_the_next_one_tells(make_settings: Make, pg: Connection) -> None:
+    async with receiving() as away:
+        pass
+    settings = make_settings(dl_lineage_url=away.url)
+    async with telling_of_runs(settings) as teller:
+        await run(pg, 2)
+        await teller.until(lambda: 'result="failed"' in teller.metrics())
+
+    port = int(away.url.split(":")[2].partition("/")[0])
+    async with receiving(port=port) as receiver, telling_of_runs(settings) as teller:
+        await teller.until(lambda: receiver.ends == 2)
+
+    check_runs(receiver.events)
+    assert set(each(receiver.events).values()) == {1}
+
+
+async def test_a_process_that_stops_lets_the_next_one_go_on_at_once(make_settings: Make, pg: Connection) -> None:
+    async with telling_of_runs(make_settings(dl_lineage_url="/unused")):
+        assert await pg.fetchval(HELD)
+
+    assert not await pg.fetchval(HELD)
+
+
+async def test_of_two_processes_that_look_at_once_one_tells_each_event(make_settings: Make, pg: Connection) -> None:
+    async with receiving(delay_s=0.002) as receiver:
+
+        def has_told(ends: int) -> bool:
+            return receiver.ends == ends
+
+        settings = make_settings(dl_lineage_url=receiver.url)
+        async with telling_of_runs(settings) as one, telling_of_runs(settings) as other:
+            for ends in (10, 20, 30):
+                await run(pg, 10)
+                async with asyncio.TaskGroup() as group:
+                    for teller in (one, other):
+                        group.create_task(teller.until(partial(has_told, ends)))
+            counted = ['events_total{result="sent"}' in teller.metrics() for teller in (one, other)]
+
+    check_runs(receiver.events)
+    assert set(each(receiver.events).values()) == {1}
+    assert counted == [True, False]
+
+
+async def test_after_a_crash_another_process_tells_the_rest_and_repeats_to_the_letter(
+    make_settings: Make, pg: Connection
 ) -> None:
-    path = tmp_path / "f.csv"
-    path.write_text("n\n1\n")
+    async with receiving(201, 201, HANG) as receiver:
+        settings = make_settings(dl_lineage_url=receiver.url)
+        async with telling_of_runs(settings) as crashing, telling_of_runs(settings) as other:
+            await run(pg, 3)
+            looking = asyncio.create_task(crashing.until(lambda: False))
+            await receiver.is_asked(3)
+            looking.cancel()
+            for _ in range(3):
+                await other.look()
+            told = len(receiver.events)
+            await pg.execute("update dl_lineage set held_until = clock_timestamp()")
+            await other.until(lambda: receiver.ends == 3)
 
-    async with receiving() as receiver:
-        settings = settings_for(make_settings, tmp_path, receiver.url)
-        load_all()
-        async with running_service(settings, REGISTRY):
-            await load(pg, settings, path, lambda: receiver.events)
-
-    kinds = [event["eventType"] for event in receiver.events if event["eventType"] != "RUNNING"]
-    assert kinds == ["START", "COMPLETE"]
+    texts = [json.dumps(event) for event in receiver.events]
+    different = list(dict.fromkeys(texts))
+    assert (told, len(texts), len(different)) == (2, 2 + 6, 6)
+    check_runs([json.loads(text) for text in different])
 
 
-async def test_what_was_not_delivered_before_a_crash_is_delivered_by_the_next_process(
-    make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path
+async def test_a_process_that_lost_its_turn_tells_no_more(make_settings: Make, pg: Connection) -> None:
+    async with receiving(201, HANG) as receiver:
+        settings = make_settings(dl_lineage_url=receiver.url)
+        async with telling_of_runs(settings, Timing(note_s=0)) as teller, asyncio.TaskGroup() as group:
+            await run(pg, 3)
+            looking = group.create_task(teller.until(lambda: receiver.asked > 1))
+            await receiver.is_asked(2)
+            noted = await pg.fetchval(
+                "update dl_lineage set held_by = gen_random_uuid(), held_until = 'infinity' returning sent_id"
+            )
+            receiver.freed.set()
+            await looking
+            await teller.look()
+
+    assert len(receiver.events) == 2
+    assert await pg.fetchval("select sent_id from dl_lineage") == noted
+
+
+async def test_of_two_that_ask_at_once_one_gets_the_turn_until_it_is_given_back_or_over(
+    make_settings: Make, pg: Connection
 ) -> None:
-    path = tmp_path / "f.csv"
-    path.write_text("n\n1\n")
-    load_all()
+    ours, theirs = uuid4(), uuid4()
+    other = await connect(make_settings(), purpose="test")
 
-    async with receiving() as receiver:
-        away = settings_for(make_settings, tmp_path, "http://127.0.0.1:9/")
-        async with running_service(away, REGISTRY):
-            await eventually(lambda: _marked(pg))
-            args = {"source": str(path), "table": "t"}
-            (job_id,) = await enqueue(pg, away, NewJob("load.file", "load.file", args, max_attempts=1))
-            await finished(pg, [job_id])
-        await pg.execute("update dl_lineage set held_until = clock_timestamp()")
+    async def take(connection: Connection, holder: UUID, hold_s: float) -> bool:
+        return await connection.fetchrow(SQL.lineage_take, holder, hold_s) is not None
 
-        async with running_service(settings_for(make_settings, tmp_path, receiver.url), REGISTRY):
-
-            async def over() -> bool:
-                return is_over(receiver.events)
-
-            await eventually(over)
-
-    runs = {event["run"]["runId"] for event in receiver.events}
-    assert runs == {str(run_id(job_id, 1))}
-    assert [receiver.events[0]["eventType"], receiver.events[-1]["eventType"]] == ["START", "COMPLETE"]
-
-
-async def test_the_mark_does_not_pass_an_event_that_is_not_committed_yet(
-    make_settings: Callable[..., Settings], pg: Connection
-) -> None:
-    settings = make_settings()
-    sql = load_queries(settings.pg_schema)
-    ours, event = (
-        uuid4(),
-        "insert into dl_job_events (job_id, kind, status, epoch, attempt) values ($1, 'x', 'x', 0, 0)",
-    )
-    other = await connect(settings, purpose="test")
     try:
-        await pg.fetchrow(sql.lineage_take, ours, 60.0)
+        both = await asyncio.gather(take(pg, ours, 60.0), take(other, theirs, 60.0))
+        assert sorted(both) == [False, True]
+        first, second = (ours, theirs) if both[0] else (theirs, ours)
+        assert await pg.fetchval(SQL.lineage_sent, second, 1, 60.0) is None
+        await pg.execute(SQL.lineage_freed, second)
+        assert not await take(other, second, 60.0)
+        await pg.execute(SQL.lineage_freed, first)
+        assert await take(other, second, 0.0)
+        assert await take(pg, first, 60.0)
+    finally:
+        await other.close()
+
+
+async def test_the_mark_does_not_pass_an_event_that_is_not_committed_yet(make_settings: Make, pg: Connection) -> None:
+    ours = uuid4()
+    event = "insert into dl_job_events (job_id, kind, status, epoch, attempt) values ($1, 'x', 'x', 0, 0)"
+    other = await connect(make_settings(), purpose="test")
+
+    async def moved() -> int:
+        await pg.execute("update dl_lineage set mark_at = mark_at - interval '2 seconds'")
+        row = await pg.fetchrow(SQL.lineage_take, ours, 60.0)
+        assert row is not None
+        return int(row["safe_id"])
+
+    async def passed() -> bool:
+        return await moved() == int(await pg.fetchval("select max(event_id) from dl_job_events"))
+
+    try:
+        await pg.fetchrow(SQL.lineage_take, ours, 60.0)
         async with other.transaction():
             await other.execute(event, uuid4())
             await pg.execute(event, uuid4())
-            safe = [await _moved(pg, ours) for _ in range(3)]
-        after = [await _moved(pg, ours) for _ in range(3)]
+            safe = [await moved() for _ in range(3)]
+        await eventually(passed)
     finally:
         await other.close()
 
     assert max(safe) == 0
-    assert max(after) == await pg.fetchval("select max(event_id) from dl_job_events")
 
 
-async def _moved(pg: Connection, holder: UUID) -> int:
-    """Take a turn as if a second had passed; return the mark."""
-    await pg.execute("update dl_lineage set mark_at = mark_at - interval '2 seconds'")
-    row = await pg.fetchrow(load_queries("public").lineage_take, holder, 60.0)
-    assert row is not None
-    return int(row["safe_id"])
+async def test_without_an_address_nothing_is_asked_of_the_database(make_settings: Make, pg: Connection) -> None:
+    async with running_service(make_settings(), Registry()):
+        session = "application_name = 'dataloader lineage' and datname = current_database()"
+        assert not await pg.fetchval(f"select exists (select from pg_stat_activity where {session})")
+
+    assert not await pg.fetchval("select exists (select from dl_lineage)")

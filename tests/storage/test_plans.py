@@ -256,6 +256,42 @@ async def test_keys_are_pruned_without_looking_at_those_whose_jobs_live(big: Con
     assert rows_read(plan, "dl_idempotency") <= 3 * 100
 
 
+_LINEAGE = f"""
+create temporary table told on commit drop as
+  select job_id from dl_jobs where status = 'succeeded' limit 25;
+insert into dl_chunks (job_id, epoch, attempt, source, rows_in, rows_out, rejected, ms)
+  select job_id, 1, 1, 's', 1, 1, 0, 1 from (select job_id from dl_jobs limit {10_000 * TIMES}) j;
+insert into dl_chunks (job_id, epoch, attempt, source, rows_in, rows_out, rejected, ms)
+  select job_id, 1, 1, 's' || n % 2, 1, 1, 0, 1 from told, generate_series(1, 20) n;
+insert into dl_job_events (job_id, kind, status, epoch, attempt)
+  select job_id, 'claimed', 'running', 1, 1 from told union all select job_id, 'succeeded', 'succeeded', 1, 1 from told;
+"""
+
+
+_LINEAGE_LIMITS: dict[str, tuple[str, dict[str, int]]] = {
+    "lineage_events": ("{last} - 50, {last}, 50", {"dl_job_events": 50 + 50, "dl_jobs": 50, "dl_chunks": 50 * 21}),
+    "lineage_take": (f"'{WORKER}', 60", {"dl_job_events": 1}),
+    "lineage_sent": (f"'{WORKER}', 1, 60", {"dl_lineage": 1}),
+    "lineage_freed": (f"'{WORKER}'", {"dl_lineage": 1}),
+    "lineage_schema": ("'public', 'dl_jobs'", {"pg_class": 2, "pg_namespace": 20, "pg_attribute": 60}),
+}
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+async def test_lineage_reads_what_it_tells_of_and_no_more(big: Connection, analyzed: bool) -> None:
+    await big.execute(f"set local enable_seqscan = off; {_LINEAGE}")
+    await big.fetchrow(SQL.lineage_take, WORKER, 60.0)
+    if analyzed:
+        await big.execute("analyze dl_chunks, dl_job_events, dl_lineage")
+    last = await big.fetchval("select max(event_id) from dl_job_events")
+
+    for name, (values, limits) in _LINEAGE_LIMITS.items():
+        plan = await plan_of(big, getattr(SQL, name), values.format(last=last))
+        for table, limit in limits.items():
+            assert 0 < rows_read(plan, table) <= limit, (name, table)
+        assert pages_read(plan) <= PAGES * sum(limits.values()) + 50, name
+
+
 async def _scans(pg: Connection) -> tuple[int, int]:
     """Return how often jobs were read from end to end in this transaction, and how many were fetched by index."""
     row = await pg.fetchrow("select seq_scan, idx_tup_fetch from pg_stat_xact_user_tables where relname = 'dl_jobs'")

@@ -25,7 +25,7 @@ PARAMETERS = {
     "lineage_events": "int8 int8 int8",
     "lineage_freed": "uuid",
     "lineage_schema": "name name",
-    "lineage_sent": "uuid int8",
+    "lineage_sent": "uuid int8 float8",
     "lineage_take": "uuid float8",
     "load_state": "text text",
     "lock_keys_after": "text int4",

@@ -99,6 +99,11 @@ def test_an_empty_variable_is_one_that_is_not_set(env: pytest.MonkeyPatch, name:
         ("DL_CONNECTIONS", '{"shop": "postgresql://localhost:80x/db"}'),
         ("DL_LINEAGE_URL", "kafka://broker:9092"),
         ("DL_LINEAGE_URL", "http://"),
+        ("DL_LINEAGE_URL", "http:marquez"),
+        ("DL_LINEAGE_URL", "http://h:x/"),
+        ("DL_LINEAGE_URL", "marquez:5000/api"),
+        ("DL_LINEAGE_URL", "file:///var/x.jsonl"),
+        ("DL_LINEAGE_TOKEN", "to\nken"),
         ("DL_CBR_BASE_URL", "ftp://x"),
         ("DL_CBR_BASE_URL", "https://"),
         ("WORKERS_JSON", "{"),
@@ -189,6 +194,18 @@ class TestHosts:
 def test_a_setting_cannot_be_changed_later() -> None:
     with pytest.raises(ValueError, match="frozen"):
         setattr(settings(), "app_port", 1)  # noqa: B010 - a type checker sees that it is frozen
+
+
+@pytest.mark.parametrize("url", ["http://marquez:5000/api/v1/lineage", "https://h/", "/var/x.jsonl", "x.jsonl"])
+def test_lineage_goes_to_an_address_or_a_file(url: str) -> None:
+    assert settings(dl_lineage_url=url).dl_lineage_url is not None
+
+
+def test_lineage_is_not_sent_with_two_credentials() -> None:
+    message = refusal(dl_lineage_url="http://u:s3cret@h/", dl_lineage_token="t0ken")
+
+    assert message.startswith("DL_LINEAGE_TOKEN")
+    assert not [secret for secret in ("s3cret", "t0ken") if secret in message]
 
 
 def test_a_base_url_is_kept_without_its_last_slash() -> None:

@@ -14,7 +14,7 @@ import pytest
 from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from dataloader.exceptions import PermanentError
-from dataloader.storage.db import Connection
+from dataloader.storage.db import Connection, own_database
 from dataloader.workers.pipelines.dlt_run.args import DltRunArgs
 from dataloader.workers.pipelines.dlt_run.load import load
 from dataloader.workers.pipelines.registry import load_all
@@ -68,6 +68,11 @@ async def test_a_second_run_loads_only_what_is_new(pg: Connection, settings: Set
     assert set(first["result"]["schema_changes"]["names"]) >= {"id", "name"}
     assert second["result"]["schema_changes"] == {}
     assert await _numbers(pg) == [1, 2, 3, 4, 5]
+    lines = await pg.fetch(
+        "select source, targets, rows_in, rows_out from dl_chunks where job_id = $1", first["job_id"]
+    )
+    tables = [[own_database(settings).table("landed", name)] for name in ("grown", "names")]
+    assert sorted(map(tuple, lines)) == [(SOURCE, tables[0], 3, 3), (SOURCE, tables[1], 3, 3)]
     assert await pg.fetchval("select string_agg(distinct name, ',') from landed.names") == "of 5"
     assert list((tmp_path / "dlt").iterdir()) == []
 

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from urllib.parse import urlsplit
+from types import MappingProxyType
 from uuid import UUID, uuid5
 
-PRODUCER = f"urn:dataloader:{version('dataloader')}"
+from dataloader.domain.datasets import dataset_of, is_table
+
+VERSION = version("dataloader")
+PRODUCER = f"urn:dataloader:{VERSION}"
 """What these events say of who made them; a URI, as the specification demands."""
 
 EVENT_SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 
 Json = dict[str, object]
 
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The table a job loads, or the directory it writes to.
-
-    Attributes:
-        server: Namespace of the server, `postgres://host:port`; `file` of a directory.
-        name: `database.schema.table`, or a path.
-        columns: Column to type; empty when unknown.
-    """
-
-    server: str
-    name: str
-    columns: Mapping[str, str] = field(default_factory=dict)
+Columns = Mapping[str, Mapping[str, str]]
+"""Of tables by their address: column to type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the chunks of a run read from one source and wrote; None where it is not known."""
+    """What the chunks of a run read from one source and wrote to one target; None where it is not known.
+
+    Attributes:
+        targets: Several of chunks that wrote to several tables: how many rows went to which is not known.
+        size_bytes: Bytes that came, or that were written when the rows came from a table.
+    """
 
     source: str | None
+    targets: tuple[str, ...]
     rows_in: int | None
     rows_out: int | None
     size_bytes: int | None
@@ -81,18 +78,22 @@ def event_type(seen: Transition) -> str | None:
     return "FAIL" if seen.status == "failed" or seen.kind == "retry_scheduled" else "ABORT"
 
 
-def build(seen: Transition, *, namespace: str, lines: Sequence[Line] = (), table: Table | None = None) -> Json | None:
+def build(
+    seen: Transition, *, namespace: str, lines: Sequence[Line] = (), columns: Columns = MappingProxyType({})
+) -> Json | None:
     """Return the event of a transition, None when there is nothing to tell.
 
     Args:
         seen: What happened.
         namespace: Of the jobs.
         lines: The ledger of the run, at its end.
-        table: Where the rows went.
+        columns: Of tables that the lines name, as far as they are known.
     """
     kind = event_type(seen)
     if kind is None:
         return None
+    sources = list(dict.fromkeys(line.source for line in lines if line.source))
+    targets = list(dict.fromkeys(target for line in lines for target in line.targets))
     return {
         "eventType": kind,
         "eventTime": seen.at.astimezone(UTC).isoformat(),
@@ -100,66 +101,63 @@ def build(seen: Transition, *, namespace: str, lines: Sequence[Line] = (), table
         "schemaURL": EVENT_SCHEMA,
         "run": {"runId": str(run_id(seen.job_id, seen.epoch)), "facets": _run_facets(seen, namespace)},
         "job": {"namespace": namespace, "name": seen.task, "facets": {}},
-        "inputs": [_input(line, namespace) for line in lines if line.source],
-        "outputs": [] if table is None else [_output(table, lines)],
+        "inputs": [_input(source, lines, namespace, columns) for source in sources],
+        "outputs": [_output(target, lines, namespace, columns) for target in targets],
     }
 
 
-def dataset_of(source: str, namespace: str) -> tuple[str, str]:
-    """Return namespace and name of a source; neither passwords nor query strings are part of it."""
-    try:
-        parts = urlsplit(source)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return namespace, source.partition("?")[0]
-    if parts.scheme and parts.hostname:
-        path = parts.path if parts.scheme in {"http", "https"} else parts.path.lstrip("/")
-        return f"{parts.scheme}://{parts.hostname}{port}", path or "/"
-    return ("file", source) if source.startswith("/") else (namespace, source)
-
-
-def _facet(schema: str, **content: object) -> Json:
+def _facet(kind: str, edition: str, /, **content: object) -> Json:
     return {
         "_producer": PRODUCER,
-        "_schemaURL": f"https://openlineage.io/spec/facets/{schema}",
-        **{name: value for name, value in content.items() if value is not None},
+        "_schemaURL": f"https://openlineage.io/spec/facets/{edition}/{kind}.json#/$defs/{kind}",
+        **{key: value for key, value in content.items() if value is not None},
     }
 
 
 def _run_facets(seen: Transition, namespace: str) -> Json:
     facets: Json = {
-        "processing_engine": _facet(
-            "1-1-1/ProcessingEngineRunFacet.json", version=version("dataloader"), name="dataloader"
-        ),
+        "processing_engine": _facet("ProcessingEngineRunFacet", "1-1-1", version=VERSION, name="dataloader"),
         "parent": _facet(
-            "1-0-0/ParentRunFacet.json",
+            "ParentRunFacet",
+            "1-2-0",
             run={"runId": str(seen.job_id)},
             job={"namespace": namespace, "name": seen.task},
         ),
     }
     if seen.error is not None:
         facets["errorMessage"] = _facet(
-            "1-0-0/ErrorMessageRunFacet.json", message=seen.error, programmingLanguage="python"
+            "ErrorMessageRunFacet", "1-0-1", message=seen.error, programmingLanguage="python"
         )
     if seen.interval is not None:
         begin, end = (moment.astimezone(UTC).isoformat() for moment in seen.interval)
-        facets["nominalTime"] = _facet("1-0-0/NominalTimeRunFacet.json", nominalStartTime=begin, nominalEndTime=end)
+        facets["nominalTime"] = _facet("NominalTimeRunFacet", "1-0-1", nominalStartTime=begin, nominalEndTime=end)
     return facets
 
 
-def _input(line: Line, namespace: str) -> Json:
-    space, name = dataset_of(line.source or "", namespace)
-    statistics = _facet("1-0-0/InputStatisticsInputDatasetFacet.json", rowCount=line.rows_in, size=line.size_bytes)
-    return {"namespace": space, "name": name, "facets": {}, "inputFacets": {"inputStatistics": statistics}}
+def _input(source: str, lines: Sequence[Line], namespace: str, columns: Columns) -> Json:
+    own = [line for line in lines if line.source == source]
+    size = None if is_table(source) else _sum(line.size_bytes for line in own)
+    rows = _sum(line.rows_in for line in own)
+    statistics = _facet("InputStatisticsInputDatasetFacet", "1-0-0", rowCount=rows, size=size)
+    return _dataset(source, namespace, columns) | {"inputFacets": {"inputStatistics": statistics}}
 
 
-def _output(table: Table, lines: Sequence[Line]) -> Json:
-    fields = [{"name": name, "type": kind} for name, kind in table.columns.items()]
-    facets = {"schema": _facet("1-0-0/SchemaDatasetFacet.json", fields=fields)} if fields else {}
-    rows = _sum(line.rows_out for line in lines)
-    statistics = _facet("1-0-2/OutputStatisticsOutputDatasetFacet.json", rowCount=rows)
-    output: Json = {"namespace": table.server, "name": table.name, "facets": facets}
-    return output if rows is None else output | {"outputFacets": {"outputStatistics": statistics}}
+def _output(target: str, lines: Sequence[Line], namespace: str, columns: Columns) -> Json:
+    own = [line for line in lines if target in line.targets]
+    if any(len(line.targets) > 1 for line in own):
+        return _dataset(target, namespace, columns)
+    written = [line for line in own if line.source is not None and is_table(line.source)]
+    size = None if is_table(target) else _sum(line.size_bytes for line in written)
+    rows = _sum(line.rows_out for line in own)
+    statistics = _facet("OutputStatisticsOutputDatasetFacet", "1-0-2", rowCount=rows, size=size)
+    return _dataset(target, namespace, columns) | {"outputFacets": {"outputStatistics": statistics}}
+
+
+def _dataset(address: str, namespace: str, columns: Columns) -> Json:
+    space, name = dataset_of(address, namespace)
+    fields = [{"name": column, "type": kind} for column, kind in columns.get(address, {}).items()]
+    facets = {"schema": _facet("SchemaDatasetFacet", "1-2-0", fields=fields)} if fields else {}
+    return {"namespace": space, "name": name, "facets": facets}
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from dataloader.config import Settings
+from dataloader.domain.datasets import Database
 from dataloader.domain.json_values import parse
 from dataloader.exceptions import DatabaseAwayError, DataloaderError, SettingsError
 
@@ -75,6 +76,14 @@ def direct_dsn(settings: Settings) -> str | None:
     """Return the address that goes past a pooler, None where the usual one does: what needs a session needs it."""
     dsn = settings.dl_listen_dsn.get_secret_value() if settings.dl_listen_dsn else None
     return None if dsn == "none" else dsn
+
+
+def own_database(settings: Settings) -> Database:
+    """Return how lineage calls the service's database."""
+    options = connect_options(settings)
+    if "dsn" in options:
+        return Database.of_dsn(options["dsn"])
+    return Database.at(options["host"], options["port"], options["database"])
 
 
 async def connect(

@@ -229,6 +229,7 @@ class Chunk(Base):
 
     Attributes:
         source: A file, a table, a query, as people know it; None when the pipeline did not say.
+        targets: Where the rows went: addresses of tables and files.
         range: Where in the source the rows are; what it means is the pipeline's.
         rows_in: Rows that came.
         rows_out: Rows that were written.
@@ -245,6 +246,7 @@ class Chunk(Base):
     epoch: Mapped[int]
     attempt: Mapped[int]
     source: Mapped[str | None]
+    targets: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     range: Mapped[Json | None]
     rows_in: Mapped[int] = mapped_column(BigInteger)
     rows_out: Mapped[int] = mapped_column(BigInteger)

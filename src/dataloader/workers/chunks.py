@@ -15,12 +15,13 @@ from dataloader.config import Settings
 from dataloader.connectors import tables
 from dataloader.connectors.files import FileAccess
 from dataloader.connectors.http import HttpClient
-from dataloader.connectors.identifiers import TableName, parse_target
+from dataloader.connectors.identifiers import TableName, parse_table, parse_target
 from dataloader.connectors.rows import NamedRow, Row
+from dataloader.domain.datasets import cleaned, is_address
 from dataloader.domain.jobs import JobStatus
 from dataloader.domain.json_values import dump_storable
 from dataloader.exceptions import DatabaseAwayError, InvalidError, LeaseLostError
-from dataloader.storage.db import Connection, translated
+from dataloader.storage.db import Connection, own_database, translated
 from dataloader.storage.queries import run_name
 from dataloader.storage.repositories.presence import PresenceRepository
 from dataloader.storage.repositories.queue import QueueRepository
@@ -78,18 +79,19 @@ class ChunkTransaction:
         self.saved_state: Mapping[str, object] | None = None
         self.rows = 0
         self._line: dict[str, object] | None = None
+        self._written: dict[TableName, None] = {}
         self._began_s = time.monotonic()
         self.in_turn: Callable[[], Awaitable[Callable[[], None]]] | None = None
 
     async def copy_rows(self, table: str, rows: Iterable[Row], columns: Sequence[str] | None = None) -> int:
         """Append rows by COPY; tuples in column order, or mappings; return how many."""
-        count = await tables.copy_rows(self.connection, self._table(table), rows, columns=columns)
+        count = await tables.copy_rows(self.connection, self._target(table), rows, columns=columns)
         self.rows += count
         return count
 
     async def upsert(self, table: str, rows: Iterable[NamedRow], key: Sequence[str]) -> int:
         """Insert rows or update those whose `key` exists; return how many different keys came."""
-        count = await tables.upsert(self.connection, self._table(table), rows, key=key)
+        count = await tables.upsert(self.connection, self._target(table), rows, key=key)
         self.rows += count
         return count
 
@@ -142,26 +144,36 @@ class ChunkTransaction:
         given = {"done": done, "total": total, "unit": unit, "message": message}
         self._progress = {name: value for name, value in given.items() if value is not None}
 
+    def dataset(self, table: str) -> str:
+        """Return how the ledger and lineage call a table of the service's database: its address, without a secret."""
+        return self._address(parse_table(table, schema=self._resources.settings.pg_schema))
+
     def record(
         self,
         *,
         source: str | None = None,
+        target: str | None = None,
         range: Mapping[str, object] | None = None,  # noqa: A002 - the ledger's name
         rows_in: int | None = None,
         rejected: int = 0,
         size_bytes: int | None = None,
     ) -> None:
-        """Say for the ledger of chunks where the rows came from; a chunk with rows has a line of its own anyway.
+        """Say for the ledger of chunks, and for lineage, where the rows came from and where they went.
+
+        A chunk with rows has a line of its own anyway.
 
         Args:
-            source: A file, a table, an address, without secrets.
+            source: A path, an address, what `dataset` says of a table, or a name; of an address neither user, password
+                nor query string are kept.
+            target: A table, or a file's path or address; the tables of `copy_rows` and `upsert` unless given.
             range: Where in it, as a JSON object.
             rows_in: Rows that came; as many as were written unless given.
             rejected: Rows that were set aside.
             size_bytes: Bytes that came.
         """
         self._line = {
-            "source": source,
+            "source": None if source is None else cleaned(source),
+            "targets": None if target is None else [cleaned(target) if is_address(target) else self.dataset(target)],
             "range": None if range is None else dict(range),
             "rows_in": rows_in,
             "rejected": rejected,
@@ -174,6 +186,7 @@ class ChunkTransaction:
         line = self._line or {"rejected": 0}
         rows_in = line.get("rows_in")
         return line | {
+            "targets": line.get("targets") or [self._address(table) for table in self._written] or None,
             "rows_in": self.rows if rows_in is None else rows_in,
             "rows_out": self.rows,
             "ms": (time.monotonic() - self._began_s) * 1e3,
@@ -201,6 +214,15 @@ class ChunkTransaction:
             raise LeaseLostError("the lease of this run is gone; its chunk was rolled back")
         if asked:
             self._run.request_stop(StopReason.CANCEL)
+
+    def _target(self, name: str) -> TableName:
+        """Return a table to write to, and keep in mind that this chunk did."""
+        table = self._table(name)
+        self._written[table] = None
+        return table
+
+    def _address(self, table: TableName) -> str:
+        return own_database(self._resources.settings).table(table.schema, table.name)
 
     def _table(self, name: str) -> TableName:
         return parse_target(name, schema=self._resources.settings.pg_schema)

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,25 +16,39 @@ import aiohttp
 import asyncpg
 from yarl import URL
 
-from dataloader.config import Settings
-from dataloader.connectors.identifiers import parse_target
+from dataloader.connectors.identifiers import TableName, parse_table
 from dataloader.connectors.urls import show_url
 from dataloader.context import AppContext
-from dataloader.domain.lineage import Line, Table, Transition, build
-from dataloader.exceptions import DataloaderError
-from dataloader.storage.db import Connection, PinnedConnection, is_passing
+from dataloader.domain.lineage import Line, Transition, build
+from dataloader.exceptions import DataloaderError, InvalidError
+from dataloader.storage.db import Connection, PinnedConnection, own_database
 from dataloader.storage.queries import load_queries
 from dataloader.workers.periodic import Periodic
 
-PERIOD_S = 1.0
 BATCH = 50
-BATCH_S = 10.0
-SEND_TIMEOUT_S = 10.0
-HOLD_S = 30.0
-"""How long another process waits for one that says nothing more; longer than a batch and its last event take."""
 PAUSE_MAX_S = 60.0
 CLOSE_S = 2.0
 _REFUSED = frozenset({400, 413, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a delivery waits for what.
+
+    Attributes:
+        period_s: Between two looks for events, and the first pause after a receiver that did not take one.
+        send_s: For the answer to an event.
+        note_s: How long events are told before that is noted.
+        hold_s: How long another process waits for one that notes nothing more; longer than `note_s` and an event take.
+    """
+
+    period_s: float = 1.0
+    send_s: float = 6.0
+    note_s: float = 3.0
+    hold_s: float = 12.0
+
+
+DEFAULT = Timing()
 
 
 class NotDeliveredError(Exception):
@@ -44,19 +60,23 @@ class Lineage(Periodic):
 
     Args:
         ctx: The process.
-        address: A file's path, or an http(s) address.
+        address: An http or https address, or a file's path.
+        timing: How long it waits for what.
     """
 
     name = "lineage"
 
-    def __init__(self, ctx: AppContext, address: str) -> None:
+    def __init__(self, ctx: AppContext, address: str, *, timing: Timing = DEFAULT) -> None:
         self._logger = ctx.loggers.app.bind(part=self.name)
-        super().__init__(period_s=PERIOD_S, logger=self._logger)
+        super().__init__(period_s=timing.period_s, logger=self._logger)
         self._ctx = ctx
         self._address = address
+        self._timing = timing
+        self._path = None if urlsplit(address).scheme else Path(address)
         self._pinned = PinnedConnection(ctx.settings, purpose="lineage")
         self._sql = load_queries(ctx.settings.pg_schema)
-        self._database = ""
+        self._database = own_database(ctx.settings)
+        self._session: aiohttp.ClientSession | None = None
         self._pause_s = 0.0
         self._not_before_s = 0.0
 
@@ -65,17 +85,9 @@ class Lineage(Periodic):
         if time.monotonic() < self._not_before_s:
             return
         async with self._pinned.use() as connection:
-            mark = await connection.fetchrow(self._sql.lineage_take, self._ctx.process_id, HOLD_S)
-            if mark is None or mark["sent_id"] >= mark["safe_id"]:
-                return
-            self._database = mark["database"]
-            try:
+            mark = await connection.fetchrow(self._sql.lineage_take, self._ctx.process_id, self._timing.hold_s)
+            if mark is not None and mark["sent_id"] < mark["safe_id"]:
                 await self._deliver(connection, mark["sent_id"], mark["safe_id"])
-            except Exception as error:
-                if is_passing(error):
-                    raise
-                self._rest(error)
-                self._logger.exception("lineage could not be told")
 
     async def close(self) -> None:
         """Let another process go on at once, and close the connection."""
@@ -83,28 +95,45 @@ class Lineage(Periodic):
             async with asyncio.timeout(CLOSE_S), self._pinned.use() as connection:
                 await connection.execute(self._sql.lineage_freed, self._ctx.process_id)
         await self._pinned.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def _deliver(self, connection: Connection, sent: int, safe: int) -> None:
+        """Tell of the next changes, and note from time to time how far it has come, as long as that is ours to do."""
         rows = await connection.fetch(self._sql.lineage_events, sent, safe, BATCH)
-        until_s = time.monotonic() + BATCH_S
-        begun = sent
+        noted, noted_s = sent, time.monotonic()
         for row in rows:
-            if time.monotonic() > until_s or not await self._told(connection, row):
+            if time.monotonic() > noted_s + self._timing.note_s:
+                if not await self._note(connection, sent):
+                    return
+                noted, noted_s = sent, time.monotonic()
+            if not await self._told(connection, row):
                 break
             sent = row["event_id"]
         else:
             sent = safe if len(rows) < BATCH else sent
-        if sent > begun:
-            await connection.execute(self._sql.lineage_sent, self._ctx.process_id, sent)
+        if sent > noted and await self._note(connection, sent):
             self.wake.set()
+
+    async def _note(self, connection: Connection, sent: int) -> bool:
+        """Return whether the delivery is still ours; what another one tells meanwhile is told twice.
+
+        A file is on the disk before its events count as told.
+        """
+        if self._path is not None:
+            try:
+                await asyncio.to_thread(_sync, self._path)
+            except OSError as error:
+                self._rest(error)
+                return False
+        noted = await connection.fetchval(self._sql.lineage_sent, self._ctx.process_id, sent, self._timing.hold_s)
+        return noted is not None
 
     async def _told(self, connection: Connection, row: asyncpg.Record) -> bool:
         """Tell of one change; return whether it needs no more telling."""
-        folder: str | None = row["into_folder"]
-        table = await self._table(connection, row["into_table"]) if folder is None else Table("file", folder)
-        event = build(
-            _transition(row), namespace=self._ctx.settings.dl_lineage_namespace, lines=_lines(row), table=table
-        )
+        lines = _lines(row)
+        columns = await self._columns(connection, lines)
+        event = build(_transition(row), namespace=self._ctx.settings.dl_lineage_namespace, lines=lines, columns=columns)
         if event is None:
             return True
         try:
@@ -121,7 +150,7 @@ class Lineage(Periodic):
         self._ctx.metrics.lineage("failed")
         if not self._pause_s:
             self._logger.warning("lineage receiver does not take events, they wait", reason=self._reason(error))
-        self._pause_s = min(max(self._pause_s * 2, PERIOD_S), PAUSE_MAX_S)
+        self._pause_s = min(max(self._pause_s * 2, self._period_s), PAUSE_MAX_S)
         self._not_before_s = time.monotonic() + self._pause_s
 
     def _reason(self, error: BaseException) -> str:
@@ -129,19 +158,19 @@ class Lineage(Periodic):
         return str(error) if isinstance(error, NotDeliveredError) else type(error).__name__
 
     async def _send(self, text: str) -> None:
-        if urlsplit(self._address).scheme not in {"http", "https"}:
-            await asyncio.to_thread(_append, Path(self._address), text)
+        if self._path is not None:
+            await asyncio.to_thread(_append, self._path, text)
             self._ctx.metrics.lineage("sent")
             return
         token = self._ctx.settings.dl_lineage_token
         headers = {"Content-Type": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.get_secret_value()}"
-        timeout = aiohttp.ClientTimeout(total=SEND_TIMEOUT_S)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(self._address, data=text, headers=headers, allow_redirects=False) as answer,
-        ):
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=self._timing.send_s)
+            )
+        async with self._session.post(self._address, data=text, headers=headers, allow_redirects=False) as answer:
             self._judge(answer.status)
 
     def _judge(self, status: int) -> None:
@@ -154,32 +183,32 @@ class Lineage(Periodic):
         else:
             self._ctx.metrics.lineage("sent")
 
-    async def _table(self, connection: Connection, target: str | None) -> Table | None:
-        """Return the table that a job's argument `table` names, with its columns as they are now."""
-        if target is None:
-            return None
-        try:
-            table = parse_target(target, schema=self._ctx.settings.pg_schema)
-        except DataloaderError:
-            return None
-        columns = await connection.fetch(self._sql.lineage_schema, table.schema, table.name)
-        name = f"{self._database}.{table.schema}.{table.name}"
-        return Table(_server(self._ctx.settings), name, {row["name"]: row["type"] for row in columns})
+    async def _columns(self, connection: Connection, lines: Sequence[Line]) -> dict[str, dict[str, str]]:
+        """Return the columns, as they are now, of those tables of the service's database that a run's ledger names."""
+        found = {}
+        for address in {address for line in lines for address in (line.source or "", *line.targets)}:
+            inside = self._database.inside(address)
+            table = None if inside is None else _parsed(inside)
+            if table is not None:
+                rows = await connection.fetch(self._sql.lineage_schema, table.schema, table.name)
+                found[address] = {row["name"]: row["type"] for row in rows}
+        return found
 
 
-def _server(settings: Settings) -> str:
-    """Return how the service's database is called as the namespace of its tables; a socket is this machine."""
-    if settings.dl_db_dsn is not None:
-        parts = urlsplit(settings.dl_db_dsn.get_secret_value())
-        return f"postgres://{parts.hostname or 'localhost'}:{parts.port or 5432}"
-    host = settings.pg_host or "localhost"
-    return f"postgres://{'localhost' if host.startswith('/') else host}:{settings.pg_port}"
+def _parsed(text: str) -> TableName | None:
+    try:
+        return parse_table(text, schema="")
+    except InvalidError:
+        return None
 
 
 def _append(path: Path, text: str) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{text}\n")
-        file.flush()
+
+
+def _sync(path: Path) -> None:
+    with path.open("a") as file:
         os.fsync(file.fileno())
 
 
@@ -202,6 +231,6 @@ def _transition(row: asyncpg.Record) -> Transition:
 
 def _lines(row: asyncpg.Record) -> list[Line]:
     return [
-        Line(line["source"], line["rows_in"], line["rows_out"], line["bytes"])
+        Line(line["source"], tuple(line["targets"]), line["rows_in"], line["rows_out"], line["bytes"])
         for line in json.loads(row["lines"] or "[]")
     ]

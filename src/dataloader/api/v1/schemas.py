@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from dataloader.api.v1.fields import (
     BULK_LIMIT,
@@ -20,10 +20,14 @@ from dataloader.api.v1.fields import (
     Priority,
     Seconds,
 )
+from dataloader.domain.datasets import shown
 from dataloader.domain.jobs import JobStatus, NewJob
 
 WAIT_LIMIT_S = 300.0
 EXAMPLE_ID = "019a2f6e-5c1b-7d3e-9f00-1a2b3c4d5e6f"
+
+Dataset = Annotated[str, AfterValidator(shown)]
+"""A path, an address or a name; of a table neither host nor database."""
 
 
 class RequestModel(BaseModel):
@@ -258,7 +262,8 @@ class JobChunkView(AnswerModel):
     at: datetime
     epoch: int
     attempt: int
-    source: str | None = Field(description="Where its rows came from.", examples=["/data/prices.csv"])
+    source: Dataset | None = Field(description="Where its rows came from.", examples=["/data/prices.csv"])
+    targets: list[Dataset] = Field(description="Tables and files that they went to.", examples=[["public.prices"]])
     range: dict[str, object] | None = Field(description="Where in the source they are.")
     rows_in: int = Field(description="Rows that came.")
     rows_out: int = Field(description="Rows that were written.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from dataloader.connectors.identifiers import parse_table, quote_all, quote_ident
+from dataloader.domain.datasets import Database
 from dataloader.exceptions import PermanentError, SourceError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ else:
     SourceConnection = asyncpg.Connection
 
 CONNECT_TIMEOUT_S = 20.0
+_DIGEST = 12
 READERS = ("dataloader load.sql", "dataloader unload.table")
 """What our sessions on sources call themselves; they write nothing."""
 
@@ -83,12 +86,14 @@ class SqlSource:
         name: For messages.
         relation: The query in parentheses, or the table, as SQL.
         columns: Name to type, as PostgreSQL writes it.
+        dataset: What it is called in the ledger of chunks.
     """
 
     connection: SourceConnection = field(repr=False)
     name: str
     relation: str
     columns: Mapping[str, str]
+    dataset: str
     _table: str | None = None
 
     async def primary_key(self) -> tuple[str, ...]:
@@ -162,7 +167,7 @@ class SqlSource:
 
 @asynccontextmanager
 async def open_source(
-    dsn: str, *, connection_name: str, query: str | None, table: str | None
+    dsn: str, *, connection_name: str, query: str | None, table: str | None, database: Database | None = None
 ) -> AsyncIterator[SqlSource]:
     """Connect to a database, read-only, and describe what is to be read.
 
@@ -171,6 +176,7 @@ async def open_source(
         connection_name: What it is called, for messages.
         query: A single query, or None.
         table: A table or view, `name` or `schema.name`, or None.
+        database: How lineage calls the database; by default as `dsn` does.
 
     Raises:
         PermanentError: The database refuses us, or the query.
@@ -178,7 +184,7 @@ async def open_source(
     """
     connection = await _connect(dsn, connection_name)
     try:
-        yield await _described(connection, connection_name, query, table)
+        yield await _described(connection, connection_name, query, table, database=database or Database.of_dsn(dsn))
     finally:
         connection.terminate()
 
@@ -199,15 +205,15 @@ async def _connect(dsn: str, name: str) -> SourceConnection:
 
 
 async def _described(
-    connection: SourceConnection, connection_name: str, query: str | None, table: str | None
+    connection: SourceConnection, connection_name: str, query: str | None, table: str | None, *, database: Database
 ) -> SqlSource:
     if table is not None:
         schema = await connection.fetchval("select current_schema()")
         found = parse_table(table, schema=schema or "public")
-        name, relation = f"{connection_name}.{found}", found.sql
+        name, relation, dataset = f"{connection_name}.{found}", found.sql, database.table(found.schema, found.name)
     else:
         name, relation = f"the query of {connection_name}", f"(\n{(query or '').strip().rstrip(';')}\n)"
-        found = None
+        dataset, found = database.query(hashlib.sha256(relation.encode()).hexdigest()[:_DIGEST]), None
     with refused(name):
         statement = await connection.prepare(f"select * from {relation} q")  # noqa: S608 - one statement, read-only
         attributes = statement.get_attributes()
@@ -221,7 +227,7 @@ async def _described(
             columns |= {row["name"]: row["type"] for row in rows}
     if len(columns) < len(attributes) or not columns:
         raise PermanentError(f"{name}: every column needs a name of its own")
-    return SqlSource(connection, name, relation, columns, found.sql if found else None)
+    return SqlSource(connection, name, relation, columns, dataset, found.sql if found else None)
 
 
 @contextmanager

@@ -20,9 +20,9 @@ with before as materialized (
     from saved s
    where $3::jsonb is not null and s.epoch_before is distinct from s.epoch
 ), recorded as (
-  insert into {schema}.dl_chunks (job_id, epoch, attempt, source, range, rows_in, rows_out, rejected, bytes, ms)
-  select s.job_id, s.epoch, s.attempt, l.source, l.range, l.rows_in, l.rows_out, l.rejected, l.bytes, l.ms
-    from saved s, jsonb_to_record($6::jsonb) as l (source text, range jsonb, rows_in bigint, rows_out bigint,
+  insert into {schema}.dl_chunks (job_id, epoch, attempt, source, targets, range, rows_in, rows_out, rejected, bytes, ms)
+  select s.job_id, s.epoch, s.attempt, l.source, coalesce(l.targets, '{}'), l.range, l.rows_in, l.rows_out, l.rejected, l.bytes, l.ms
+    from saved s, jsonb_to_record($6::jsonb) as l (source text, targets text[], range jsonb, rows_in bigint, rows_out bigint,
                                                    rejected bigint, bytes bigint, ms float8)
    where $6::jsonb is not null
 )

@@ -13,4 +13,4 @@ on conflict (name) do update
        mark_xid = case when l.mark_id = l.safe_id then excluded.mark_xid else l.mark_xid end,
        mark_at = case when l.mark_id = l.safe_id then clock_timestamp() else l.mark_at end
  where l.held_by = excluded.held_by or l.held_until < clock_timestamp()
-returning l.sent_id, l.safe_id, current_database()::text as database
+returning l.sent_id, l.safe_id

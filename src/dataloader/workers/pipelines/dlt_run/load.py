@@ -21,7 +21,7 @@ _ENVIRONMENT = {
 }
 
 
-def load(args: DltRunArgs, ctx: JobContext, credentials: dict[str, Any], folder: Path) -> dict[str, object]:
+def load(args: DltRunArgs, ctx: JobContext, credentials: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Load a source and return what was loaded.
 
     Raises:
@@ -50,7 +50,7 @@ def _load(
     ctx: JobContext,
     credentials: dict[str, Any],
     folder: Path,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     progress = importlib.import_module("dataloader.workers.pipelines.dlt_run.progress")
     pipeline = dlt.pipeline(
         pipeline_name=args.pipeline_name,

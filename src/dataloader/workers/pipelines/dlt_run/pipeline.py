@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from dataloader.connectors.sql import named_dsn
+from dataloader.domain.datasets import Database
 from dataloader.exceptions import RetryLater
-from dataloader.storage.db import connect, direct_dsn
+from dataloader.storage.db import connect, direct_dsn, own_database
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.dlt_run.args import DltRunArgs
 from dataloader.workers.pipelines.dlt_run.destination import credentials
@@ -26,8 +28,19 @@ async def dlt_run(args: DltRunArgs, ctx: JobContext) -> AsyncGenerator[None, Non
     where = credentials(ctx.settings, args.connection)
     async with _alone(args, ctx):
         with working_folder(ctx.settings.dl_data_dir / "dlt") as folder:
-            ctx.result = await asyncio.to_thread(load, args, ctx, where, folder)
+            ctx.result = loaded = await asyncio.to_thread(load, args, ctx, where, folder)
+        await _record(args, ctx, loaded["rows"])
     yield
+
+
+async def _record(args: DltRunArgs, ctx: JobContext, rows: Mapping[str, int]) -> None:
+    """Write what dlt has committed into the ledger of chunks, a line per table."""
+    own = args.connection is None
+    database = own_database(ctx.settings) if own else Database.of_dsn(named_dsn(ctx.settings, str(args.connection)))
+    for table, count in rows.items():
+        async with ctx.transaction() as tx:
+            tx.rows += count
+            tx.record(source=args.source, target=database.table(args.dataset, table))
 
 
 @asynccontextmanager

@@ -143,7 +143,7 @@ class Load:
         async with self._ctx.transaction() as tx:
             written = await self._write(tx, opened, reader.piece(self._pace.size), before)
             given_bytes = reader.given_bytes - given_before
-            _record(tx, opened.content.name, Segment(before, reader.place), written, size_bytes=given_bytes)
+            self._record(tx, opened.content.name, Segment(before, reader.place), written, size_bytes=given_bytes)
             state = self.state.after(reader.place, rows=written.rows, rejected=len(written.rejects))
             self.state = await self._settle(tx, opened, state, written, ended=reader.at_end)
         self._pace.took(given_bytes, time.monotonic() - began_s)
@@ -158,7 +158,7 @@ class Load:
                 tail = ending and segment.end == end
                 blocks = opened.layout.blocks(opened.content, segment, tail=tail)
                 written = await self._write(tx, opened, blocks, segment.begin)
-                _record(tx, opened.content.name, segment, written, size_bytes=opened.layout.size_of(segment))
+                self._record(tx, opened.content.name, segment, written, size_bytes=opened.layout.size_of(segment))
                 tx.in_turn = partial(settle, tx, segment, written)
 
         async def settle(tx: ChunkTransaction, segment: Segment, written: Written) -> Callable[[], None]:
@@ -206,6 +206,18 @@ class Load:
             rejectable = self._args.max_rejects - self.state.rejected
             return await writer.write(tx.connection, blocks, before=begin.line - 1, rejectable=rejectable)
 
+    def _record(
+        self, tx: ChunkTransaction, source: str, segment: Segment, written: Written, *, size_bytes: int
+    ) -> None:
+        tx.record(
+            source=source,
+            target=self._args.table,
+            range={"begin": segment.begin.offset, "end": segment.end.offset, "line": segment.begin.line},
+            rows_in=written.rows + len(written.rejects),
+            rejected=len(written.rejects),
+            size_bytes=size_bytes,
+        )
+
     async def _keep_rejects(self, tx: ChunkTransaction, state: LoadState, written: Written) -> None:
         """Store the rows that were not taken.
 
@@ -230,16 +242,6 @@ class Load:
             )
         self.warnings = await check(self._args.expect, tx, self._target.into)
         await self._target.finish(tx.connection)
-
-
-def _record(tx: ChunkTransaction, source: str, segment: Segment, written: Written, *, size_bytes: int) -> None:
-    tx.record(
-        source=source,
-        range={"begin": segment.begin.offset, "end": segment.end.offset, "line": segment.begin.line},
-        rows_in=written.rows + len(written.rejects),
-        rejected=len(written.rejects),
-        size_bytes=size_bytes,
-    )
 
 
 def _told(state: LoadState) -> str:

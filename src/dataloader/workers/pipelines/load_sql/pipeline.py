@@ -156,6 +156,8 @@ class Load:
         last = await self._next()
         async with self._ctx.transaction() as tx:
             if last is None:
+                if not self.state.rows:
+                    tx.record(source=self._source.dataset, target=self._args.table)
                 state = await self._finish(tx)
             else:
                 state = await self._chunk(tx, last)
@@ -174,7 +176,8 @@ class Load:
             await self._move_mark(tx, last[0])
         rows = await self._copy(tx, await self._bound(tx), replace(self.state.bounds, upto=last or None))
         tx.rows += rows
-        tx.record(source=self._source.name, range={"after": list(self.state.after), "upto": list(last)})
+        scope = {"after": list(self.state.after), "upto": list(last)}
+        tx.record(source=self._source.dataset, target=self._args.table, range=scope)
         if not self.state.key:
             return replace(await self._finish(tx, rows), after=last)
         return replace(self.state, after=last, including=False, rows=self.state.rows + rows)

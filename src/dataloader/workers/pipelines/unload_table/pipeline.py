@@ -163,7 +163,8 @@ class Unload:
             if cut is not None:
                 tx.rows += cut.part.rows
                 scope = {"part": cut.part.name, "after": list(self.state.after), "upto": list(last)}
-                tx.record(source=self._source.name, range=scope, size_bytes=cut.part.bytes)
+                target = str(self._shelf.target)
+                tx.record(source=self._source.dataset, target=target, range=scope, size_bytes=cut.part.bytes)
             told = f"{len(state.parts)} parts"
             tx.checkpoint(state.as_json(), done=state.rows, total=state.total, unit="rows", message=told)
         self.state = state

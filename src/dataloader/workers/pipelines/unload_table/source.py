@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from dataloader.config import Settings
 from dataloader.connectors.identifiers import parse_table
 from dataloader.connectors.sql import SqlSource, named_dsn, open_source
-from dataloader.storage.db import connect_options, direct_dsn
+from dataloader.storage.db import connect_options, direct_dsn, own_database
 from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
 
 _OWN = "dataloader"
@@ -31,7 +31,13 @@ async def open_unloaded(args: UnloadTableArgs, settings: Settings) -> AsyncItera
         )
     else:
         table = None if args.table is None else parse_table(args.table, schema=settings.pg_schema).sql
-        opened = open_source(own_dsn(settings), connection_name=_OWN, query=args.query, table=table)
+        opened = open_source(
+            own_dsn(settings),
+            connection_name=_OWN,
+            query=args.query,
+            table=table,
+            database=own_database(settings),
+        )
     async with opened as source:
         await source.connection.execute(_NAMED)
         if args.connection is None:
