@@ -208,7 +208,7 @@ async def test_a_pattern_loads_its_files_in_the_order_of_their_names(scene: Scen
         ("a,b\n", "0 rows came, at least 1 are expected (min_rows)"),
         ("a,b\n1\n", "line 2: missing data for column"),
         ("a,b\n1,2,3\n", "line 2: extra data after last expected column"),
-        ('a,b\n1,"x\n', "unterminated CSV quoted field"),
+        ('a,b\n1,"x\n', "line 2: a quote is opened in this record and never closed"),
         ("a,b\n1,x\0y\n", "invalid byte sequence"),
         (",".join(f"c{n}" for n in range(10_000)) + "\n", "has 10000 columns; a table can have 1600"),
         (b"\x89PNG\r\n\x1a\n\0\0", "is not UTF-8"),
@@ -275,3 +275,26 @@ async def test_a_line_that_ends_the_data_for_older_servers_drops_nothing_without
         assert "takes for the end of the data" in message(job)
     else:
         assert await scene.rows() == [("a",), ("\\.",), ("b",)]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+async def test_a_quote_that_is_never_closed_is_found_where_it_is_opened(scene: Scene, parallel: int) -> None:
+    lines = [f"{n},x" for n in range(4_000)] + ['4000,"x'] + [f"{n},x" for n in range(4_001, 4_100)]
+    path = scene.write("f.csv", "\n".join(["n,t", *lines, ""]))
+
+    job = await scene.load(source=path, chunk_bytes=10_000, parallel=parallel)
+
+    assert "f.csv, line 4002: a quote is opened in this record and never closed" in message(job)
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n\n", '\n"', '\n"4100\n",'])
+@pytest.mark.parametrize("parallel", [1, 2, 3])
+async def test_what_stands_behind_the_last_line_end_counts(scene: Scene, ending: str, parallel: int) -> None:
+    text = "k,t\n" + "\n".join(f"{n},x" for n in range(4_100)) + ending
+
+    job = await scene.load(source=scene.write("f.csv", text), chunk_bytes=10_000, parallel=parallel)
+
+    if ending == '\n"':
+        assert "line 4102: a quote is opened" in message(job)
+    else:
+        assert result(job)["rows"] == 4_100 + ending.count("4100")

@@ -40,6 +40,11 @@ class RecordReader:
         name: The file, for messages.
         tail: Whether the stream's end is the file's.
         max_record_bytes: Longest record.
+
+    Attributes:
+        place: Where the next piece begins.
+        at_end: Whether there is none.
+        unclosed_line: Where a record begins whose last quote is never closed, once that is known.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class RecordReader:
         self._start = start.offset
         self.place = start
         self.at_end = False
+        self.unclosed_line: int | None = None
 
     @property
     def given_bytes(self) -> int:
@@ -101,6 +107,8 @@ class RecordReader:
                 )
             self._pass(block)
             yield self._normal.feed(block)
+        if self.at_end and self._tail and self._quotes.inside:
+            self.unclosed_line = record_line
         if tail := self._normal.finish(last=self._tail and self.at_end):
             yield tail
 
@@ -163,15 +171,15 @@ class _Doubled:
 
     def __init__(self, quote: bytes) -> None:
         self._quote = quote
-        self._inside = False
+        self.inside = False
 
     def reset(self) -> None:
-        self._inside = False
+        self.inside = False
 
     def feed(self, block: bytes) -> bool:
         """Return whether the end of a block lies inside of quotes."""
-        self._inside ^= bool(block.count(self._quote) & 1)
-        return self._inside
+        self.inside ^= bool(block.count(self._quote) & 1)
+        return self.inside
 
     def between(self, block: bytes, start: int, end: int) -> bool:
         """Return whether the two places differ in being inside."""
@@ -193,11 +201,11 @@ class _Escaped:
     def __init__(self, quote: bytes, escape: bytes) -> None:
         self._quote = quote
         self._signs = re.compile(b"|".join((re.escape(quote), re.escape(escape))))
-        self._inside = self._pending = False
+        self.inside = self._pending = False
         self._toggles: list[int] = []
 
     def reset(self) -> None:
-        self._inside = self._pending = False
+        self.inside = self._pending = False
 
     def feed(self, block: bytes) -> bool:
         """Return whether the end of a block lies inside of quotes."""
@@ -209,11 +217,11 @@ class _Escaped:
                 continue
             if match[0] == self._quote:
                 self._toggles.append(place)
-                self._inside = not self._inside
-            elif self._inside:
+                self.inside = not self.inside
+            elif self.inside:
                 skip = place + 1
         self._pending = skip == len(block)
-        return self._inside
+        return self.inside
 
     def between(self, block: bytes, start: int, end: int) -> bool:
         """Return whether the two places differ in being inside."""

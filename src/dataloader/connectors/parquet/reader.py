@@ -36,6 +36,7 @@ class ParquetReader:
         self._check = check
         self.place = start
         self.at_end = False
+        self.unclosed_line: int | None = None
         self.given_bytes = 0
 
     async def piece(self, limit_bytes: int) -> AsyncGenerator[bytes, None]:

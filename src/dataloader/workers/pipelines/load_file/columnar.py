@@ -28,10 +28,12 @@ class Reader(Protocol):
     Attributes:
         place: Where the next piece begins.
         at_end: Whether there is none.
+        unclosed_line: Where a record begins whose last quote is never closed, once that is known.
     """
 
     place: Place
     at_end: bool
+    unclosed_line: int | None
 
     @property
     def given_bytes(self) -> int:

@@ -72,12 +72,19 @@ class Layout:
         return False
 
     async def blocks(self, content: Content, segment: Segment, *, tail: bool) -> AsyncGenerator[bytes, None]:
-        """Yield a segment's records as the server is to be sent them; with `tail` it is the file's last."""
+        """Yield a segment's records as the server is to be sent them; with `tail` it is the file's last.
+
+        Raises:
+            PermanentError: The segment ends elsewhere than when it was cut.
+        """
         async with aclosing(_limited(content, segment)) as stored:
             reader = RecordReader(stored, self.dialect, start=segment.begin, name=content.name, tail=tail)
-            async with aclosing(reader.piece(segment.size)) as piece:
+            # One byte more than there is: what stands behind the last line end belongs to the piece.
+            async with aclosing(reader.piece(segment.size + 1)) as piece:
                 async for block in piece:
                     yield block
+        if reader.place != segment.end:
+            raise PermanentError(f"{content.name} has changed: it ends at byte {reader.place.offset}, not {segment.end.offset}")
 
     @asynccontextmanager
     async def reader(self, content: Content, place: Place) -> AsyncIterator[RecordReader]:

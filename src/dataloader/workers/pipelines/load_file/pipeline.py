@@ -13,6 +13,7 @@ from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.files import Content, FileAccess, FileVersion, SourceFile
 from dataloader.connectors.identifiers import parse_target
 from dataloader.connectors.loading.rejects import rejects_table, store_rejects
+from dataloader.connectors.loading.rows import RowError
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
@@ -31,6 +32,8 @@ _KIB, _MIB = 1024, 1024 * 1024
 _STREAMED = Span(first=4 * _MIB, least=256 * _KIB, most=256 * _MIB)
 _HELD = Span(first=4 * _MIB, least=256 * _KIB, most=8 * _MIB)
 """Bytes of chunks that are held in memory, to look for rows in them."""
+
+_UNCLOSED = "unterminated CSV quoted field"
 
 
 @register("load.file", queue="load.file")
@@ -123,10 +126,13 @@ class Load:
                 segments: list[Segment] = []
                 if self._cuts(opened):
                     segments = await cut(reader, count=self._args.parallel, size=self._pace.size)
-                if segments:
-                    await self._wave(opened, segments, ending=reader.at_end)
-                else:
-                    await self._chunk(opened, reader)
+                try:
+                    if segments:
+                        await self._wave(opened, segments, ending=reader.at_end)
+                    else:
+                        await self._chunk(opened, reader)
+                except RowError as error:
+                    raise _told_where(error, content.name, reader.unclosed_line) from None
                 yield
 
     def _cuts(self, opened: Opened) -> bool:
@@ -242,6 +248,15 @@ class Load:
             )
         self.warnings = await check(self._args.expect, tx, self._target.into)
         await self._target.finish(tx.connection)
+
+
+def _told_where(error: RowError, name: str, unclosed_line: int | None) -> PermanentError:
+    """Return the error of a row; of a quote that is never closed the server knows only where the file ends."""
+    if unclosed_line is None or _UNCLOSED not in error.message:
+        return error
+    return PermanentError(
+        f"{name}, line {unclosed_line}: a quote is opened in this record and never closed; all that follows is in it"
+    )
 
 
 def _told(state: LoadState) -> str:
