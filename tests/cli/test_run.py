@@ -40,7 +40,7 @@ async def test_arguments_may_be_set_one_by_one_and_the_outcome_be_json(prices: P
     ended = await run(prices, *command, env=environment(settings))
 
     assert json.loads(ended.out)["result"]["rows"] == 2
-    assert "2 rows" in ended.err
+    assert ended.err.startswith(("queued", "running"))
 
 
 async def test_a_job_that_fails_ends_with_1_and_says_why(prices: Path, settings: Settings) -> None:

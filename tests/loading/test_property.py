@@ -61,6 +61,7 @@ def as_parquet(rows: list[tuple[int, str | None]], ends: str) -> bytes:
     chunk_bytes=st.one_of(st.none(), st.integers(1, 60)),
     on_error=st.sampled_from(["fail", "reject"]),
     parallel=st.sampled_from([1, 3]),
+    last_line_ends=st.booleans(),
 )
 async def test_any_table_comes_back_as_it_was(
     *,
@@ -72,10 +73,12 @@ async def test_any_table_comes_back_as_it_was(
     chunk_bytes: int | None,
     on_error: str,
     parallel: int,
+    last_line_ends: bool,
 ) -> None:
     await working.pg.execute("drop table if exists t; create table t (place int primary key, n bigint, text text)")
+    body = write(rows, ends)
     args: dict[str, Any] = {
-        "source": working.write("f", write(rows, ends)),
+        "source": working.write("f", body if last_line_ends else body.removesuffix(ends.encode())),
         "table": "t",
         "mode": mode,
         "primary_key": ["place"],

@@ -84,7 +84,8 @@ class Layout:
                 async for block in piece:
                     yield block
         if reader.place != segment.end:
-            raise PermanentError(f"{content.name} has changed: it ends at byte {reader.place.offset}, not {segment.end.offset}")
+            ends = f"a piece ends at byte {reader.place.offset}, not at {segment.end.offset}"
+            raise PermanentError(f"{content.name} has changed: {ends}")
 
     @asynccontextmanager
     async def reader(self, content: Content, place: Place) -> AsyncIterator[RecordReader]:
