@@ -29,6 +29,15 @@ LOADS = (
         (f"{LOADING}/test_property.py", f"{LOADING}/test_csv.py"),
     ),
     Mutant(
+        "piece that ends at its last line end",
+        "a last line without a line end is lost when pieces are loaded at the same time",
+        (
+            Edit(f"{LOAD_FILE}/formats.py", "reader.piece(segment.size + 1)", "reader.piece(segment.size)"),
+            Edit(f"{LOAD_FILE}/formats.py", "if reader.place != segment.end:", "if reader.place > segment.end:"),
+        ),
+        (f"{LOADING}/test_csv.py",),
+    ),
+    Mutant(
         "lines counted from the piece",
         "an error names a line where nothing is wrong",
         (Edit(f"{LOAD_FILE}/pipeline.py", "before=begin.line - 1", "before=0"),),
