@@ -159,6 +159,7 @@ class Settings(BaseSettings):
     dl_source_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_source_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_target_roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_names)] = ()
+    dl_target_buckets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_source_buckets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_dlt_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
     dl_unpack_max_ratio: Annotated[float, Field(ge=1)] = 300

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,12 +18,35 @@ from tests.loading.scene import Scene
 from tests.loading.unloaded import ROWS, WORKERS
 from tests.workers.harness import running_service
 
+if TYPE_CHECKING:
+    from moto.server import ThreadedMotoServer
+
+    from tests.loading.stores import Store
+
 
 @pytest.fixture
 def scene(make_settings: Callable[..., Settings], pg: Connection, tmp_path: Path) -> Scene:
     """A folder that loads may read, and a database."""
     workers = '[{"queue": "load.file", "concurrency": 2}]'
     return Scene(tmp_path, make_settings(dl_source_roots=str(tmp_path), workers_json=workers), pg)
+
+
+@pytest.fixture(scope="session")
+def store_server() -> Iterator[ThreadedMotoServer]:
+    """A server of S3."""
+    from tests.loading.stores import serving  # noqa: PLC0415 - few tests wait for it
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def store(store_server: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An S3 of this machine."""
+    from tests.loading.stores import led_to  # noqa: PLC0415 - few tests wait for it
+
+    with led_to(store_server, monkeypatch) as store:
+        yield store
 
 
 @pytest.fixture

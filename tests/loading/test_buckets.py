@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from dataloader.config import Settings
 from tests.loading.parquet_files import numbers
 from tests.loading.scene import Scene, message, result
+from tests.loading.stores import KEY, SECRET, Store, start_of
 
 ROWS = 40_000
-FAR = 6_000_000
-
-
-KEY, SECRET = "AKIA0NAMEOFACCOUNT", "signs/every+request"
-
-
-def _start(wanted: str) -> int:
-    return int(wanted.removeprefix("bytes=").partition("-")[0])
 
 
 def large(rows: int) -> bytes:
@@ -34,62 +25,6 @@ def large(rows: int) -> bytes:
 
 
 BODY = large(ROWS)
-
-
-@dataclass
-class Store:
-    """An S3 of this machine.
-
-    Attributes:
-        asked: Of every request: method, path, range, and the ETag it insists on.
-        meanwhile: Called once, at a request for a range far behind the object's beginning.
-    """
-
-    files: Any
-    asked: list[tuple[str, str, str | None, str | None]] = field(default_factory=list)
-    meanwhile: Callable[[], object] | None = None
-
-    def seen(self, app: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the application, every request to which is noted."""
-
-        def noted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-            wanted = environ.get("HTTP_RANGE")
-            self.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], wanted, environ.get("HTTP_IF_MATCH")))
-            if self.meanwhile is not None and wanted and _start(wanted) > FAR:
-                once, self.meanwhile = self.meanwhile, None
-                once()
-            return app(environ, start_response)
-
-        return noted
-
-    def put(self, address: str, content: bytes) -> str:
-        """Store an object; return its address."""
-        self.files.pipe_file(address, content)
-        return address
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    S3FileSystem.clear_instance_cache()
-    files = S3FileSystem(use_listings_cache=False)
-    for bucket in ("market-data", "market-data-of-others"):
-        files.makedirs(bucket, exist_ok=True)
-    store = Store(files)
-    server._server.app = store.seen(server._server.app)  # type: ignore[union-attr]
-    yield store
-    S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
@@ -168,7 +103,7 @@ async def test_what_is_committed_is_not_asked_for_again(near: Scene, store: Stor
 
     assert result(again)["rows"] == 400_000
     ranges = [wanted for method, _, wanted, _ in store.asked if method == "GET" and wanted]
-    behind = [_start(wanted) for wanted in ranges]
+    behind = [start_of(wanted) for wanted in ranges]
     assert offset in behind
     assert all(start == 0 or start >= offset for start in behind)
     assert all(etag for method, _, wanted, etag in store.asked if wanted)

@@ -214,7 +214,7 @@ async def test_a_password_in_an_address_is_not_shown(near: Scene, web: Web) -> N
         ("{folder}", "is not a regular file"),
         ("{folder}/nothing.csv", "does not exist"),
         ("{folder}/nothing-*.csv", "no file matches"),
-        ("ftp://example.com/x", "ftp:// is not open to loads here"),
+        ("ftp://example.com/x", "ftp:// is not open here"),
     ],
 )
 async def test_paths_beyond_the_roots_and_what_is_no_file_are_refused(scene: Scene, source: str, reason: str) -> None:

@@ -12,6 +12,7 @@ LOAD_FILE = f"{WORKERS}/pipelines/load_file"
 TARGET = f"{WORKERS}/pipelines/target.py"
 LOAD_SQL = f"{WORKERS}/pipelines/load_sql/pipeline.py"
 UNLOAD = f"{WORKERS}/pipelines/unload_table/pipeline.py"
+BUCKET = f"{SOURCE}/connectors/unloading/bucket.py"
 PUBLISHING = f"{SOURCE}/connectors/unloading/publishing.py"
 MODES, EDGES = f"{LOADING}/test_modes.py", f"{LOADING}/test_edges.py"
 
@@ -172,7 +173,25 @@ LOADS = (
     Mutant(
         "unload that takes what is in the way",
         "an unload overwrites what somebody keeps there",
-        (Edit(PUBLISHING, "        if found is not None:\n", "        if False:\n"),),
+        (Edit(PUBLISHING, "    if found:\n", "    if False:\n"),),
         (f"{LOADING}/test_unload.py", "-k", "earlier_unload"),
+    ),
+    Mutant(
+        "object that is taken for another",
+        "an unload is published under the checksum of what a part in a bucket has been",
+        (Edit(BUCKET, "if (part.bytes, part.stored) != _version(found.get(part.name, {})):", "if False:"),),
+        (f"{LOADING}/test_unload_buckets.py", "-k", "changed_between_attempts"),
+    ),
+    Mutant(
+        "pieces that stay in a bucket",
+        "somebody pays for what no listing shows",
+        (Edit(BUCKET, "                self._file.discard()\n", "                pass\n"),),
+        (f"{LOADING}/test_unload_buckets.py", "-k", "inside_of_a_part"),
+    ),
+    Mutant(
+        "leftovers that stay in a bucket",
+        "whoever reads all parts of a folder finds rows twice",
+        (Edit(BUCKET, 'self.remove([name for name in self._found("part-") if mark in name])', "del mark"),),
+        (f"{LOADING}/test_unload_buckets.py", "-k", "behind_its_last_part"),
     ),
 )

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from dataloader.connectors.unloading import Part, Place
+from dataloader.connectors.unloading import Csv, Part
 from dataloader.connectors.unloading.part import PartFile
 from dataloader.connectors.unloading.publishing import MANIFEST, Shelf
 from dataloader.exceptions import PermanentError
@@ -25,7 +25,7 @@ def shelf(tmp_path: Path) -> Shelf:
 def written(shelf: Shelf, number: int) -> Part:
     """Write a part into the folder."""
     name = f"part-{number:05}.csv"
-    file = PartFile(Place(shelf.folder, name, f"{name}.1"), "none")
+    file = PartFile(shelf.place(name, "1"), Csv().packer())
     file.write(b"id\n%d\n" % number)
     return file.finish(1)
 

@@ -14,7 +14,7 @@ MEBIBYTE = 1024 * 1024
 
 def largest() -> UnloadState:
     """Return a state of as many parts as there may be, replacing as many, of a wide table."""
-    names = [f"part-{number:05}-0123456789ab.csv.gz" for number in range(MAX_PARTS)]
+    names = [f"part-{number:05}-0123456789ab-01234567.csv.gz" for number in range(MAX_PARTS)]
     return UnloadState(
         columns=tuple((f"{number:0>40}", "timestamp with time zone") for number in range(1_600)),
         key=("k" * 63, "l" * 63),

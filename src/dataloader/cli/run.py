@@ -80,8 +80,8 @@ async def run(
     """Run one job here and now, without a running service; exit with 0 only if it succeeds.
 
     The job is kept in the configured database, or in the embedded one if none is configured. It may read and write any
-    file that you may, ask any host and read any bucket, unless DL_SOURCE_ROOTS, DL_TARGET_ROOTS, DL_SOURCE_HOSTS or
-    DL_SOURCE_BUCKETS say otherwise.
+    file and bucket that you may and ask any host, unless DL_SOURCE_ROOTS, DL_TARGET_ROOTS, DL_SOURCE_HOSTS,
+    DL_SOURCE_BUCKETS or DL_TARGET_BUCKETS say otherwise.
     """
     wanted = _wanted(task, job_args([*(pairs or ()), *(sets or ())], args), resume, max_attempts, labels(label or ()))
     embedded = embedded or not load_settings().has_database
@@ -129,6 +129,7 @@ async def _run(wanted: Wanted, *, embedded: bool, console: Console) -> JobStatus
         dl_source_roots=known.dl_source_roots or (Path("/"),),
         dl_source_hosts=known.dl_source_hosts or ("*",),
         dl_target_roots=known.dl_target_roots or (Path("/"),),
+        dl_target_buckets=known.dl_target_buckets or ("*",),
         dl_source_buckets=known.dl_source_buckets or ("*",),
     )
     with _terminating():

@@ -132,11 +132,15 @@ def open_store(scheme: str, address: str) -> AbstractFileSystem:
 
 
 @contextmanager
-def named(address: str) -> Iterator[None]:
+def named(address: str, done: str = "read") -> Iterator[None]:
     """Turn what a store's library raises into errors that name the address.
 
+    Args:
+        address: Of a file or folder.
+        done: What was to be done with it.
+
     Raises:
-        PermanentError: There is no such file, or it may not be read.
+        PermanentError: There is no such file, or it may not be read or written.
         SourceError: The store cannot be asked now.
     """
     try:
@@ -144,13 +148,13 @@ def named(address: str) -> Iterator[None]:
     except FileNotFoundError:
         raise PermanentError(f"{address} does not exist") from None
     except PermissionError:
-        raise PermanentError(f"{address} may not be read with this machine's credentials") from None
+        raise PermanentError(f"{address} may not be {done} with this machine's credentials") from None
     except OSError as error:
         if type(error).__name__ == "FileExpired":
             raise FileChangedError(address) from None
-        raise SourceError(f"{address} could not be read: {_excerpt(error)}") from None
+        raise SourceError(f"{address} could not be {done}: {_excerpt(error)}") from None
     except _failures() as error:
-        raise SourceError(f"{address} could not be read: {_excerpt(error)}") from None
+        raise SourceError(f"{address} could not be {done}: {_excerpt(error)}") from None
 
 
 def _failures() -> tuple[type[BaseException], ...]:

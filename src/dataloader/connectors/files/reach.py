@@ -72,25 +72,12 @@ class Reach:
             raise PermanentError(private_message(host))
 
     def check_bucket(self, address: str) -> None:
-        """Accept an address of a store that is read with the machine's own credentials.
+        """Accept an address of a store that may be read.
 
         Raises:
             PermanentError: It lies outside the buckets.
         """
-        scheme, _, place = address.partition("://")
-        if _CREDENTIALS.match(place):
-            raise PermanentError(
-                f"an address of {scheme}:// must not hold credentials; the worker's own are used, from its environment"
-            )
-        if not self.buckets:
-            raise PermanentError(
-                f"{scheme}:// is not open to loads here; name what may be read in DL_SOURCE_BUCKETS to allow it, "
-                f"like {scheme}://market-data/"
-            )
-        if "::" in address or ".." in address.split("/"):
-            raise PermanentError("an address of a bucket must not hold `::` or a part `..`")
-        if "*" not in self.buckets and not any(address.startswith(_folder(prefix)) for prefix in self.buckets):
-            raise PermanentError(f"{address} lies outside what DL_SOURCE_BUCKETS names; add it to allow it")
+        check_bucket(address, self.buckets, setting="DL_SOURCE_BUCKETS", may="be read")
 
     def allows(self, host: str, address: str) -> bool:
         """Return whether a connection to the address that a host's name resolved to may be opened."""
@@ -98,6 +85,33 @@ class Reach:
 
     def _is_listed(self, host: str) -> bool:
         return any(fnmatchcase(host, pattern) for pattern in self.hosts)
+
+
+def check_bucket(address: str, buckets: Sequence[str], *, setting: str, may: str) -> None:
+    """Accept an address of a store that is asked with the machine's own credentials.
+
+    Args:
+        address: With its scheme.
+        buckets: Beginnings of addresses that are allowed; `*` for all.
+        setting: What names them.
+        may: What they allow, for messages.
+
+    Raises:
+        PermanentError: It lies outside the buckets.
+    """
+    scheme, _, place = address.partition("://")
+    if _CREDENTIALS.match(place):
+        raise PermanentError(
+            f"an address of {scheme}:// must not hold credentials; the worker's own are used, from its environment"
+        )
+    if not buckets:
+        raise PermanentError(
+            f"{scheme}:// is not open here; name what may {may} in {setting} to allow it, like {scheme}://market-data/"
+        )
+    if "::" in address or ".." in address.split("/"):
+        raise PermanentError("an address of a bucket must not hold `::` or a part `..`")
+    if "*" not in buckets and not any(address.startswith(_folder(prefix)) for prefix in buckets):
+        raise PermanentError(f"{address} lies outside what {setting} names; add it to allow it")
 
 
 def private_message(host: str) -> str:

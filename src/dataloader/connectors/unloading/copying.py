@@ -1,4 +1,4 @@
-"""From COPY to a file: what the server sends is what is stored."""
+"""From COPY to a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from dataloader.connectors.identifiers import quote_all
 from dataloader.connectors.sql import SqlSource
 from dataloader.connectors.sql.source import Bounds, refused
-from dataloader.connectors.unloading.part import Csv, Part, PartFile, Place
+from dataloader.connectors.unloading.form import Csv
+from dataloader.connectors.unloading.part import Part, PartFile, Place
 
 _BLOCK_BYTES = 1024 * 1024
 _SAMPLE_ROWS = 1_000
@@ -53,7 +54,7 @@ async def row_bytes(source: SqlSource, key: tuple[str, ...]) -> float:
 
 
 async def copy_part(source: SqlSource, bounds: Bounds, place: Place, csv: Csv, *, told: Callable[[int], None]) -> Cut:
-    """Write the rows of a range into a file and return what it is; it is on the disk for good then.
+    """Write the rows of a range into a file and return what it is; it is there for good then.
 
     Args:
         source: What is read.
@@ -63,11 +64,11 @@ async def copy_part(source: SqlSource, bounds: Bounds, place: Place, csv: Csv, *
         told: Called with the bytes so far; what it raises ends the part.
 
     Raises:
-        PermanentError: The source refuses the query, or the file system the file.
-        SourceError: The source went away.
+        PermanentError: The source refuses the query, or the target the file.
+        SourceError: The source or the target went away.
         UnavailableError: The disk is full.
     """
-    file = await asyncio.to_thread(PartFile, place, csv.compression)
+    file = await asyncio.to_thread(PartFile, place, csv.packer())
     try:
         rows = await _fill(source, bounds, file, csv, told)
         return Cut(await asyncio.to_thread(file.finish, rows), file.text_bytes)

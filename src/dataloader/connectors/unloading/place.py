@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from dataloader.exceptions import PermanentError, UnavailableError
@@ -69,3 +70,63 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """A file of this machine.
+
+    Attributes:
+        folder: The hidden folder of the job.
+        name: What the part is called at the target.
+        stored: What it is called in the folder.
+    """
+
+    folder: Path
+    name: str
+    stored: str
+
+    def open(self) -> LocalSink:
+        """Create the file; it must not exist."""
+        return LocalSink(self)
+
+
+class LocalSink:
+    """A file that is being written.
+
+    Args:
+        place: Where to.
+    """
+
+    def __init__(self, place: LocalPlace) -> None:
+        self._place = place
+        self._path = place.folder / place.stored
+        with storing(self._path):
+            self._file = self._path.open("xb", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            UnavailableError: The disk is full.
+        """
+        rest = memoryview(data)
+        with storing(self._path):
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def finish(self) -> str:
+        """Make the file last, and return what it is called in the folder.
+
+        Raises:
+            UnavailableError: The disk is full.
+        """
+        with storing(self._path):
+            os.fsync(self._file.fileno())
+            self._file.close()
+            sync_directory(self._place.folder)
+        return self._place.stored
+
+    def close(self) -> None:
+        """Leave the file as it is."""
+        self._file.close()

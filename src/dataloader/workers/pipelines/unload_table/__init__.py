@@ -1,4 +1,4 @@
-"""`unload.table`: a table or query becomes files of this machine."""
+"""`unload.table`: a table or query becomes files."""
 
 from __future__ import annotations
 

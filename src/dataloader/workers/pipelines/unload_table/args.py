@@ -27,7 +27,13 @@ class UnloadTableArgs(BaseModel):
         str | None, Field(min_length=1, description="Name of a database in DL_CONNECTIONS; the service's own if none.")
     ] = None
     target: Annotated[
-        str, Field(min_length=1, max_length=1_000, description="Directory, below one named in DL_TARGET_ROOTS.")
+        str,
+        Field(
+            min_length=1,
+            max_length=1_000,
+            description="Directory below one named in DL_TARGET_ROOTS, or `s3://bucket/folder` below one named in "
+            "DL_TARGET_BUCKETS.",
+        ),
     ]
     format: Annotated[Literal["csv"], Field(description="What the files are.")] = "csv"
     compression: Annotated[Literal["none", "gzip"], Field(description="How files are packed.")] = "none"

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from dataloader.connectors.sql import SqlSource
-from dataloader.connectors.unloading import Cut, Place, check_target, copy_part, row_bytes
+from dataloader.connectors.unloading import AnyShelf, Cut, Place, copy_part, open_shelf, row_bytes
 from dataloader.connectors.unloading.copying import one_moment
-from dataloader.connectors.unloading.publishing import MANIFEST, Shelf, part_names
+from dataloader.connectors.unloading.publishing import MANIFEST, part_names
 from dataloader.exceptions import PermanentError, RetryLater, SourceError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
@@ -31,9 +31,8 @@ _TAKEN_RETRY_S = 30.0
 
 @register("unload.table", queue="unload.table")
 async def unload_table(args: UnloadTableArgs, ctx: JobContext) -> AsyncGenerator[None, None]:
-    """Write a table or query into CSV files in a directory, in parts, with a manifest once all are there."""
-    target = await asyncio.to_thread(check_target, args.target, ctx.settings.dl_target_roots)
-    shelf = Shelf(target, ctx.job_id)
+    """Write a table or query into CSV files in a directory or bucket, in parts, with a manifest once all are there."""
+    shelf = await asyncio.to_thread(open_shelf, args.target, ctx.settings, ctx.job_id)
     async with open_unloaded(args, ctx.settings) as source:
         unload = Unload(args, ctx, source, shelf)
         await unload.begin()
@@ -50,7 +49,7 @@ async def unload_table(args: UnloadTableArgs, ctx: JobContext) -> AsyncGenerator
         "rows": state.rows,
         "bytes": state.bytes,
         "parts": len(state.parts),
-        "manifest": str(target / MANIFEST),
+        "manifest": f"{shelf.name}/{MANIFEST}",
     }
 
 
@@ -64,7 +63,7 @@ class Unload:
         shelf: Where to.
     """
 
-    def __init__(self, args: UnloadTableArgs, ctx: JobContext, source: SqlSource, shelf: Shelf) -> None:
+    def __init__(self, args: UnloadTableArgs, ctx: JobContext, source: SqlSource, shelf: AnyShelf) -> None:
         self._args = args
         self._ctx = ctx
         self._source = source
@@ -86,8 +85,7 @@ class Unload:
         key = await self._key()
         async with self._ctx.transaction() as tx:
             await self._claim(tx)
-            taken = await asyncio.to_thread(self._make_room)
-            mark = f"-{self._ctx.job_id.hex[-12:]}" if taken else ""
+            mark = await asyncio.to_thread(self._make_room)
             self.state = replace(self.state, key=key, mark=mark, about_rows=await self._source.about_rows())
             tx.checkpoint(self.state.as_json(), done=0, total=self.state.total, unit="rows")
 
@@ -108,15 +106,15 @@ class Unload:
         Raises:
             PermanentError: A part is gone, or has changed.
         """
-        for part in () if self.state.finished_at else self.state.parts:
-            with closing(self._shelf.compared(part)) as blocks:
-                while await asyncio.to_thread(next, blocks, None) is not None:
-                    self._ctx.progress(message=f"checking {part.name} of an earlier attempt")
-                    yield
+        parts = () if self.state.finished_at else self.state.parts
+        with closing(self._shelf.compared(parts)) as names:
+            while (name := await asyncio.to_thread(next, names, None)) is not None:
+                self._ctx.progress(message=f"checking {name} of an earlier attempt")
+                yield
 
     async def _claim(self, tx: ChunkTransaction) -> None:
         """Let one job at a time write to a target; a claim lapses when its job ends."""
-        name = str(self._shelf.target)
+        name = self._shelf.name
         await tx.execute("select pg_advisory_xact_lock(hashtextextended($1, 0))", f"dataloader.unload:{name}")
         holder = await tx.get_state(name)
         own = str(self._ctx.job_id)
@@ -125,13 +123,13 @@ class Unload:
         if holder != own:
             await tx.set_state(name, own)
 
-    def _make_room(self) -> bool:
-        """Create the job's folder; return whether parts of an earlier unload have taken the plain names."""
+    def _make_room(self) -> str:
+        """Create the job's folder; return what stands in the names of its parts."""
         self._shelf.present()
         if not self._args.overwrite:
             self._shelf.check_free()
         self._shelf.create()
-        return bool(self._shelf.parts())
+        return self._shelf.mark()
 
     async def _check_null(self) -> None:
         """Refuse what would be written as blank lines: most readers take them for nothing."""
@@ -163,8 +161,7 @@ class Unload:
             if cut is not None:
                 tx.rows += cut.part.rows
                 scope = {"part": cut.part.name, "after": list(self.state.after), "upto": list(last)}
-                target = str(self._shelf.target)
-                tx.record(source=self._source.dataset, target=target, range=scope, size_bytes=cut.part.bytes)
+                tx.record(source=self._source.dataset, target=self._shelf.name, range=scope, size_bytes=cut.part.bytes)
             told = f"{len(state.parts)} parts"
             tx.checkpoint(state.as_json(), done=state.rows, total=state.total, unit="rows", message=told)
         self.state = state
@@ -188,8 +185,7 @@ class Unload:
         return await self._source.last_of(self.state.bounds, self._args.rows_of(size))
 
     def _place(self) -> Place:
-        name = self.state.name(self._args.csv.suffix)
-        return Place(self._shelf.folder, name, f"{name}.{self._run}")
+        return self._shelf.place(self.state.name(self._args.csv.suffix), self._run)
 
     def _tell(self, text_bytes: int) -> None:
         """Report a part's growth.
@@ -235,4 +231,4 @@ class Unload:
             ended = [one for one in await asyncio.to_thread(self._shelf.others) if await tx.has_ended(one)]
         await asyncio.to_thread(self._shelf.remove, self.state.replaced)
         for job_id in (*ended, self._ctx.job_id):
-            await asyncio.to_thread(Shelf(self._shelf.target, job_id).clear)
+            await asyncio.to_thread(replace(self._shelf, job_id=job_id).clear)
