@@ -67,6 +67,20 @@ def sound() -> Iterator[tuple[str, bytes, tuple[tuple[str | None, ...], ...], di
     )
     yield "Parquet of the first day", one(pa.date32(), -2_440_588), (("4714-11-24 BC",),), {}
     yield "Parquet of the last day", one(pa.date32(), 2_145_042_905), (("5874897-12-31",),), {}
+    far = {
+        "n": pa.array([Decimal("1.50"), None]),
+        "day": pa.array([-719_163, 2_932_897], pa.date32()),
+        "at": pa.array([-62_135_596_800_000_001, 2**63 - 1], pa.timestamp("us", "UTC")),
+    }
+    yield (
+        "Parquet of days far away beside decimals",
+        parquet(pa.table(far)),
+        (
+            ("1.50", "0001-12-31 BC", "0001-12-31 23:59:59.999999+00 BC"),
+            (None, "10000-01-01", "294247-01-10 04:00:54.775807+00"),
+        ),
+        {},
+    )
     yield "Parquet of the edges", one(pa.int64(), -(2**63), 2**63 - 1), ((str(-(2**63)),), (str(2**63 - 1),)), {}
     yield (
         "Parquet of no number",

@@ -95,6 +95,30 @@ async def test_gzip_is_gzip(unloading: Scene) -> None:
     assert first.splitlines()[:2] == ["id,amount,note,at", "1,0.33,note 1,1970-01-01 00:00:01+00"]
 
 
+async def test_parquet_is_parquet(unloading: Scene) -> None:
+    await unloading.load(target=out(unloading), format="parquet", compression="snappy", part_rows=60)
+    await replace(unloading, task="load.file").load(source=f"{out(unloading)}/part-*", table="back")
+
+    found = manifest(unloading)
+    assert {name: found.get(name) for name in ("format", "compression", "header")} == {
+        "format": "parquet",
+        "compression": "snappy",
+        "header": None,
+    }
+    assert [part["name"] for part in found["parts"]] == ["part-00001.parquet", "part-00002.parquet"]
+    assert await unloading.types("back") == await unloading.types("t")
+    assert await unloading.rows("(table t except all table back) union all (table back except all table t)") == []
+
+
+async def test_a_value_that_parquet_has_no_place_for_ends_the_unload(unloading: Scene) -> None:
+    query = "select n as id, 'infinity'::date as day from generate_series(1, 2) n"
+
+    job = await unloading.load(table=None, query=query, target=out(unloading), format="parquet")
+
+    assert "column day holds what Parquet has no date for: infinity" in message(job)
+    assert not (unloading.folder / "out" / "manifest.json").exists()
+
+
 async def test_a_query_is_one_part_unless_it_has_a_key(unloading: Scene) -> None:
     query = "select id % 10 as bucket, count(*) as n from t group by 1 -- per bucket"
 
@@ -230,7 +254,9 @@ async def test_a_manifest_of_something_else_is_never_replaced(unloading: Scene) 
         {"null": "a,b"},
         {"null": "\n"},
         {"key": ["id", "id"]},
-        {"format": "parquet"},
+        {"format": "orc"},
+        {"compression": "zstd"},
+        {"format": "parquet", "header": True},
         {"part_rows": 0},
     ],
 )

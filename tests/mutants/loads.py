@@ -13,6 +13,7 @@ TARGET = f"{WORKERS}/pipelines/target.py"
 LOAD_SQL = f"{WORKERS}/pipelines/load_sql/pipeline.py"
 UNLOAD = f"{WORKERS}/pipelines/unload_table/pipeline.py"
 BUCKET = f"{SOURCE}/connectors/unloading/bucket.py"
+WRITER = f"{SOURCE}/connectors/parquet/writer.py"
 PUBLISHING = f"{SOURCE}/connectors/unloading/publishing.py"
 MODES, EDGES = f"{LOADING}/test_modes.py", f"{LOADING}/test_edges.py"
 
@@ -193,5 +194,11 @@ LOADS = (
         "whoever reads all parts of a folder finds rows twice",
         (Edit(BUCKET, 'self.remove([name for name in self._found("part-") if mark in name])', "del mark"),),
         (f"{LOADING}/test_unload_buckets.py", "-k", "behind_its_last_part"),
+    ),
+    Mutant(
+        "first sign that is lost",
+        "a text in Parquet lacks its beginning",
+        (Edit(WRITER, "text = _MARK + data", "text = data"), Edit(WRITER, "skip_rows=1, ", "")),
+        ("tests/unit/test_parquet_writer.py",),
     ),
 )

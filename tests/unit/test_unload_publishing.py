@@ -25,7 +25,7 @@ def shelf(tmp_path: Path) -> Shelf:
 def written(shelf: Shelf, number: int) -> Part:
     """Write a part into the folder."""
     name = f"part-{number:05}.csv"
-    file = PartFile(shelf.place(name, "1"), Csv().packer())
+    file = PartFile(shelf.place(name, "1"), Csv().packer({}))
     file.write(b"id\n%d\n" % number)
     return file.finish(1)
 

@@ -10,11 +10,13 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from dataloader.connectors.parquet.json_text import json_texts
+from dataloader.connectors.parquet.moments import DAY_S, END_DAY, FIRST_DAY, write_moment
 from dataloader.connectors.parquet.types import is_bytes, is_text, is_uuid
 
 _BYTES = pa.large_binary()
 _NULL, _TAB, _NEWLINE, _NOTHING = (pa.scalar(text, _BYTES) for text in (b"\\N", b"\t", b"\n", b""))
 _ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t"}
+_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 
 
@@ -78,14 +80,28 @@ def _text(column: pa.Array, *, raw: bool) -> pa.LargeBinaryArray:
 def _plain(column: pa.Array) -> pa.Array:
     """Return what casts to a text that the server reads as the same value."""
     kind = column.type
-    if types.is_timestamp(kind) and kind.tz is not None:
-        instants = column.cast(pa.int64()).cast(pa.timestamp(kind.unit)).cast(pa.string())
-        return pc.binary_join_element_wise(instants, "+00", "")
+    if types.is_date(kind):
+        return _moments(column.cast(pa.date32()).cast(pa.int32()), pa.date32(), None, zone="")
+    if types.is_timestamp(kind):
+        instants, zone = pa.timestamp(kind.unit), "+00" if kind.tz is not None else ""
+        return _moments(column.cast(pa.int64()), instants, _PER_S[kind.unit], zone=zone)
     if types.is_duration(kind):
         unit = "us" if kind.unit == "ns" else kind.unit
         number = column.cast(pa.duration(unit), safe=False).cast(pa.int64()).cast(pa.string())
         return pc.binary_join_element_wise(number, _UNITS[unit], " ")
     return column.cast(pa.float32()) if types.is_float16(kind) else column
+
+
+def _moments(numbers: pa.Array, kind: pa.DataType, per_s: int | None, *, zone: str) -> pa.Array:
+    """Return days and instants as text; one by one those of years that Arrow writes in another way than the server."""
+    per_day = DAY_S * per_s if per_s else 1
+    first, end = (max(-(2**63), min(day * per_day, 2**63 - 1)) for day in (FIRST_DAY, END_DAY))
+    near = pc.and_(pc.greater_equal(numbers, first), pc.less(numbers, end))
+    texts = pc.binary_join_element_wise(pc.if_else(near, numbers, None).cast(kind).cast(pa.string()), zone, "")
+    if pc.all(near).as_py() is not False:
+        return texts
+    written = [None if number is None else write_moment(number, per_s, zone) for number in numbers.to_pylist()]
+    return pc.coalesce(texts, pa.array(written, pa.string()))
 
 
 def _hex(column: pa.Array, prefix: str) -> pa.LargeBinaryArray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dataloader.connectors.identifiers import quote_all
 from dataloader.connectors.sql import SqlSource
 from dataloader.connectors.sql.source import Bounds, refused
-from dataloader.connectors.unloading.form import Csv
+from dataloader.connectors.unloading.form import Csv, Form
 from dataloader.connectors.unloading.part import Part, PartFile, Place
 
 _BLOCK_BYTES = 1024 * 1024
@@ -53,14 +53,14 @@ async def row_bytes(source: SqlSource, key: tuple[str, ...]) -> float:
     return max(float(found or 0), 1.0)
 
 
-async def copy_part(source: SqlSource, bounds: Bounds, place: Place, csv: Csv, *, told: Callable[[int], None]) -> Cut:
+async def copy_part(source: SqlSource, bounds: Bounds, place: Place, form: Form, *, told: Callable[[int], None]) -> Cut:
     """Write the rows of a range into a file and return what it is; it is there for good then.
 
     Args:
         source: What is read.
         bounds: Which of its rows.
         place: Where to.
-        csv: How.
+        form: How.
         told: Called with the bytes so far; what it raises ends the part.
 
     Raises:
@@ -68,16 +68,20 @@ async def copy_part(source: SqlSource, bounds: Bounds, place: Place, csv: Csv, *
         SourceError: The source or the target went away.
         UnavailableError: The disk is full.
     """
-    file = await asyncio.to_thread(PartFile, place, csv.packer())
+    packer = await asyncio.to_thread(form.packer, source.columns)
+    file = await asyncio.to_thread(PartFile, place, packer)
     try:
-        rows = await _fill(source, bounds, file, csv, told)
+        rows = await _fill(source, bounds, file, form.text, told)
         return Cut(await asyncio.to_thread(file.finish, rows), file.text_bytes)
     finally:
         await asyncio.to_thread(file.close)
 
 
 async def _fill(source: SqlSource, bounds: Bounds, file: PartFile, csv: Csv, told: Callable[[int], None]) -> int:
-    """Copy rows into a file, in blocks that are worth a thread's while, and return how many."""
+    """Copy rows into a file, in blocks that are worth a thread's while, and return how many.
+
+    The server sends a message per row, and the driver hands on whole messages: blocks are of whole rows.
+    """
     block = bytearray()
 
     async def take(data: bytes) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-Compression = Literal["none", "gzip"]
+from dataloader.exceptions import PermanentError
+
+if TYPE_CHECKING:
+    from dataloader.connectors.parquet.writer import ParquetPacker
+
+Compression = Literal["none", "gzip", "snappy", "zstd"]
 
 _LEVEL = 6
 _GZIP_WINDOW = 31
@@ -57,6 +63,52 @@ class Csv:
         """How names of files end."""
         return ".csv.gz" if self.compression == "gzip" else ".csv"
 
-    def packer(self) -> Packer:
-        """Return what writes a file."""
+    @property
+    def text(self) -> Csv:
+        """How the server is to send rows."""
+        return self
+
+    def packer(self, columns: Mapping[str, str]) -> Packer:
+        """Return what writes a file of these columns."""
+        del columns
         return zlib.compressobj(_LEVEL, wbits=_GZIP_WINDOW) if self.compression == "gzip" else Plain()
+
+
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """Rows in columns, with types.
+
+    Attributes:
+        suffix: How names of files end.
+        text: How the server is to send rows.
+        compression: How columns are packed.
+    """
+
+    suffix: ClassVar[str] = ".parquet"
+    text: ClassVar[Csv] = Csv(header=False)
+
+    compression: Compression = "zstd"
+
+    def __post_init__(self) -> None:
+        self._writer()
+
+    def packer(self, columns: Mapping[str, str]) -> Packer:
+        """Return what writes a file of these columns."""
+        return self._writer()(columns, self.compression)
+
+    def _writer(self) -> type[ParquetPacker]:
+        """Return what writes files.
+
+        Raises:
+            PermanentError: It is not installed.
+        """
+        try:
+            from dataloader.connectors.parquet.writer import ParquetPacker  # noqa: PLC0415 - of an extra
+        except ImportError:
+            raise PermanentError(
+                "what writes Parquet is not installed: pip install pyarrow (the extra `parquet`)"
+            ) from None
+        return ParquetPacker
+
+
+Form = Csv | Parquet

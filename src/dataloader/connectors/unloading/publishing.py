@@ -19,7 +19,7 @@ from dataloader.exceptions import PermanentError
 
 MANIFEST = "manifest.json"
 FOLDER = ".unload-"
-_PART = re.compile(r"part-\d{5,}(-[0-9a-f]{12}(-[0-9a-f]{8})?)?\.csv(\.gz)?")
+_PART = re.compile(r"part-\d{5,}(-[0-9a-f]{12}(-[0-9a-f]{8})?)?\.(csv(\.gz)?|parquet)")
 """What parts are called: the second mark stands in buckets, where each run gives names of its own."""
 
 MANIFEST_BYTES = 64 * 1024 * 1024

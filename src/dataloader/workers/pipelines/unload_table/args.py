@@ -7,10 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dataloader.connectors.identifiers import check_identifier, parse_table
-from dataloader.connectors.unloading import Csv
+from dataloader.connectors.unloading import Compression, Csv, Form, Parquet
 from dataloader.workers.pipelines.checks import checked
 
 PART_BYTES = 100_000_000
+_OF_CSV = (None, "none", "gzip")
 
 Column = Annotated[str, Field(min_length=1, max_length=63)]
 Sign = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x09\x20-\x7e]$")]
@@ -35,8 +36,11 @@ class UnloadTableArgs(BaseModel):
             "DL_TARGET_BUCKETS.",
         ),
     ]
-    format: Annotated[Literal["csv"], Field(description="What the files are.")] = "csv"
-    compression: Annotated[Literal["none", "gzip"], Field(description="How files are packed.")] = "none"
+    format: Annotated[Literal["csv", "parquet"], Field(description="What the files are.")] = "csv"
+    compression: Annotated[
+        Compression | None,
+        Field(description="How files are packed: CSV not at all or by gzip, Parquet by zstd if none."),
+    ] = None
     header: Annotated[bool, Field(description="Whether every part begins with the columns' names.")] = True
     delimiter: Annotated[Sign, Field(description="Between fields.")] = ","
     null: Annotated[str, Field(max_length=100, description="How a missing value is written; empty text is quoted.")] = (
@@ -81,12 +85,21 @@ class UnloadTableArgs(BaseModel):
             raise ValueError("delimiter must differ from the quote")
         if any(sign in self.null for sign in ("\r", "\n", "\0", '"', self.delimiter)):
             raise ValueError("null must not hold line ends, NUL bytes, quotes or the delimiter")
+        if self.format == "csv" and self.compression not in _OF_CSV:
+            raise ValueError(f"CSV is packed by gzip or not at all, {self.compression} is of Parquet")
+        if self.format == "parquet" and (of_csv := self.model_fields_set & {"header", "delimiter", "null"}):
+            raise ValueError(f"{', '.join(sorted(of_csv))} is of CSV")
         return self
 
-    @property
-    def csv(self) -> Csv:
-        """How rows are written."""
-        return Csv(self.header, self.delimiter, self.null, self.compression)
+    def form(self) -> Form:
+        """Return how rows are written.
+
+        Raises:
+            PermanentError: What writes them is not installed.
+        """
+        if self.format == "parquet":
+            return Parquet(self.compression or "zstd")
+        return Csv(self.header, self.delimiter, self.null, self.compression or "none")
 
     @property
     def counts_bytes(self) -> bool:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
+from dataloader.connectors.unloading import Csv, Form
 from dataloader.workers.pipelines.unload_table.state import UnloadState
 
 
-def manifest_of(args: UnloadTableArgs, state: UnloadState, *, source: str, job_id: UUID) -> dict[str, object]:
+def manifest_of(form: Form, state: UnloadState, *, source: str, job_id: UUID) -> dict[str, object]:
     """Return the manifest of a complete unload.
 
     Args:
-        args: How its files are written.
+        form: How its files are written.
         state: What they are.
         source: What was read, without secrets.
         job_id: By whom.
     """
+    dialect = {"header": form.header, "delimiter": form.delimiter, "null": form.null} if isinstance(form, Csv) else {}
     return {
-        "format": args.format,
-        "compression": args.compression,
-        "header": args.header,
-        "delimiter": args.delimiter,
-        "null": args.null,
+        "format": "csv" if isinstance(form, Csv) else "parquet",
+        "compression": form.compression,
+        **dialect,
         "columns": [{"name": name, "type": kind} for name, kind in state.columns],
         "key": list(state.key),
         "parts": [

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from dataloader.connectors.sql import SqlSource
-from dataloader.connectors.unloading import AnyShelf, Cut, Place, copy_part, open_shelf, row_bytes
+from dataloader.connectors.unloading import AnyShelf, Csv, Cut, Form, Place, copy_part, open_shelf, row_bytes
 from dataloader.connectors.unloading.copying import one_moment
 from dataloader.connectors.unloading.publishing import MANIFEST, part_names
 from dataloader.exceptions import PermanentError, RetryLater, SourceError
@@ -31,10 +31,11 @@ _TAKEN_RETRY_S = 30.0
 
 @register("unload.table", queue="unload.table")
 async def unload_table(args: UnloadTableArgs, ctx: JobContext) -> AsyncGenerator[None, None]:
-    """Write a table or query into CSV files in a directory or bucket, in parts, with a manifest once all are there."""
+    """Write a table or query into files in a directory or bucket, in parts, with a manifest once all are there."""
+    form = await asyncio.to_thread(args.form)
     shelf = await asyncio.to_thread(open_shelf, args.target, ctx.settings, ctx.job_id)
     async with open_unloaded(args, ctx.settings) as source:
-        unload = Unload(args, ctx, source, shelf)
+        unload = Unload(args, ctx, source, form=form, shelf=shelf)
         await unload.begin()
         async with aclosing(unload.compare()) as blocks:
             async for _ in blocks:
@@ -60,13 +61,17 @@ class Unload:
         args: What to write.
         ctx: The job.
         source: What is read.
+        form: How files are written.
         shelf: Where to.
     """
 
-    def __init__(self, args: UnloadTableArgs, ctx: JobContext, source: SqlSource, shelf: AnyShelf) -> None:
+    def __init__(
+        self, args: UnloadTableArgs, ctx: JobContext, source: SqlSource, *, form: Form, shelf: AnyShelf
+    ) -> None:
         self._args = args
         self._ctx = ctx
         self._source = source
+        self._form = form
         self._shelf = shelf
         self._run = secrets.token_hex(4)
         self.state = UnloadState(tuple(source.columns.items()))
@@ -134,7 +139,12 @@ class Unload:
     async def _check_null(self) -> None:
         """Refuse what would be written as blank lines: most readers take them for nothing."""
         names = tuple(self._source.columns)
-        if len(names) == 1 and not self._args.null and await self._source.has_nulls(names):
+        if (
+            isinstance(self._form, Csv)
+            and len(names) == 1
+            and not self._form.null
+            and await self._source.has_nulls(names)
+        ):
             raise PermanentError(
                 f"{self._source.name} has one column, and rows without a value in it: each would be a blank line, "
                 "which is no row to most readers; say what to write instead, for example null=NULL"
@@ -173,7 +183,7 @@ class Unload:
             if last is None and self.state.parts:
                 return None, ()
             bounds = replace(self.state.bounds, upto=last or None)
-            return await copy_part(self._source, bounds, self._place(), self._args.csv, told=self._tell), last or ()
+            return await copy_part(self._source, bounds, self._place(), self._form, told=self._tell), last or ()
 
     async def _last(self) -> tuple[str, ...] | None:
         """Return the key of the next part's last row, None when no row is left; empty without a key."""
@@ -185,7 +195,7 @@ class Unload:
         return await self._source.last_of(self.state.bounds, self._args.rows_of(size))
 
     def _place(self) -> Place:
-        return self._shelf.place(self.state.name(self._args.csv.suffix), self._run)
+        return self._shelf.place(self.state.name(self._form.suffix), self._run)
 
     def _tell(self, text_bytes: int) -> None:
         """Report a part's growth.
@@ -206,7 +216,7 @@ class Unload:
         """
         if not self.state.finished_at:
             await self._decide()
-        manifest = manifest_of(self._args, self.state, source=self._source.name, job_id=self._ctx.job_id)
+        manifest = manifest_of(self._form, self.state, source=self._source.name, job_id=self._ctx.job_id)
         await asyncio.to_thread(self._shelf.publish, self.state.parts, manifest)
 
     async def _decide(self) -> None:
