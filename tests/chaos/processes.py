@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
 from dataloader.config import Settings
-from tests.chaos.forking import Forge, Forked, Request
+from tests.processes.forking import Request
+from tests.processes.starting import Started, start
 from tests.workers.harness import eventually
 
 _PROJECT = Path(__file__).parents[2]
-_WHOLE_STARTS = os.environ.get("DL_CHAOS") == "full" or "COVERAGE_PROCESS_CONFIG" in os.environ
-"""At full size, and where coverage must see it, processes start from nothing, as an operator's do."""
-
 PIPELINES = "tests.chaos.pipelines"
 TABLES = """
 create table loaded (job_id uuid, chunk int, n int, epoch int);
@@ -34,7 +28,7 @@ create table spans (job_id uuid, epoch int, key text, entered_at timestamptz, le
 class ServiceProcess:
     """A `dataloader` process."""
 
-    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path) -> None:
+    def __init__(self, process: Started, log: Path) -> None:
         self._process = process
         self._log = log
 
@@ -113,33 +107,14 @@ class Fleet:
                 "WORKERS_JSON": json.dumps(workers),
             }
         )
-        request = Request(command.split(), environment, str(self._folder), str(log))
         log.touch()
-        process = _started(request) if _WHOLE_STARTS else _forge().start(request)
+        process = start(Request(command.split(), environment, str(self._folder), str(log), str(log)))
         self.started.append(ServiceProcess(process, log))
         return self.started[-1]
 
     async def close(self) -> None:
         for one in self.started:
             await one.kill()
-
-
-def _started(request: Request) -> subprocess.Popen[bytes]:
-    with Path(request.log).open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dataloader", *request.arguments],
-            cwd=request.folder,
-            env=request.environment,
-            stdout=output,
-            stderr=output,
-        )
-
-
-@cache
-def _forge() -> Forge:
-    forge = Forge()
-    atexit.register(forge.close)
-    return forge
 
 
 def _text(value: object) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dataloader.config import Settings
+from tests.processes.forking import Request
+from tests.processes.starting import Started, start
+from tests.workers.harness import eventually
 
 TIMEOUT_S = 30.0
 _PASSED_ON = {"PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"}
@@ -48,63 +49,78 @@ def free_port() -> int:
         return port
 
 
-@dataclass(slots=True)
 class Service:
     """A process of ours that runs.
 
-    Attributes:
-        lines: What it has logged so far.
+    Args:
+        process: The process.
+        output: File with what it prints.
+        errors: File with what it logs.
     """
 
-    process: asyncio.subprocess.Process
-    lines: list[str] = field(default_factory=list)
+    def __init__(self, process: Started, output: Path, errors: Path) -> None:
+        self._process = process
+        self._output = output
+        self._errors = errors
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has logged so far."""
+        return _lines(self._errors)
 
     async def logged(self, text: str) -> str:
-        """Return the first log line with `text`, now or to come."""
-        for line in self.lines:
-            if text in line:
-                return line
-        assert self.process.stderr is not None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TIMEOUT_S):
-                while line := (await self.process.stderr.readline()).decode():
-                    self.lines.append(line)
-                    if text in line:
-                        return line
-        raise AssertionError(f"it did not say {text!r}:\n{''.join(self.lines)}")
+        """Return the first line of its log with `text`, now or to come."""
+        return await self._said(self._errors, text)
+
+    async def printed(self, text: str) -> str:
+        """Return the first line it prints with `text`, now or to come."""
+        return await self._said(self._output, text)
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal."""
-        self.process.send_signal(number)
+        self._process.send_signal(number)
 
     async def ended(self) -> Ended:
-        """Return how it ended, with all it logged."""
-        async with asyncio.timeout(TIMEOUT_S):
-            out, err = await self.process.communicate()
-        return Ended(self.process.returncode or 0, out.decode(), "".join(self.lines) + err.decode())
+        """Return how it ended, with all it said."""
+        await eventually(self._has_ended, within_s=TIMEOUT_S)
+        return Ended(self._process.poll() or 0, self._output.read_text(), self._errors.read_text())
+
+    async def killed(self) -> None:
+        """Leave nothing of it."""
+        self._process.kill()
+        await eventually(self._has_ended, within_s=TIMEOUT_S)
+
+    async def _said(self, file: Path, text: str) -> str:
+        async def found() -> str | None:
+            has_ended = await self._has_ended()
+            line = next((line for line in _lines(file) if text in line), None)
+            assert line or not has_ended, f"it did not say {text!r}:\n{file.read_text()}"
+            return line
+
+        return await eventually(found, within_s=TIMEOUT_S) or ""
+
+    async def _has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the whole lines of a file."""
+    return [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 @asynccontextmanager
 async def running(cwd: Path, *arguments: str, env: Mapping[str, str]) -> AsyncIterator[Service]:
     """Start a command; whatever is left of it at the end of the block is killed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "dataloader",
-        *arguments,
-        cwd=cwd,
-        env=dict(env),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield Service(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+    with TemporaryDirectory() as folder:
+        output, errors = (Path(folder, name) for name in ("output", "errors"))
+        output.touch()
+        errors.touch()
+        process = start(Request(arguments, dict(env), str(cwd), str(output), str(errors), alone=True))
+        service = Service(process, output, errors)
+        try:
+            yield service
+        finally:
+            await service.killed()
 
 
 async def run(cwd: Path, *arguments: str, env: Mapping[str, str]) -> Ended:

@@ -1,6 +1,6 @@
 """Starts service processes by fork from one that has loaded everything already: real ones, whose start costs little.
 
-`python -m tests.chaos.forking` reads requests, a JSON line each, and answers with the pid; it tells of every end.
+`python -m tests.processes.forking` reads requests, a JSON line each, and answers with the pid; it tells of every end.
 """
 
 from __future__ import annotations
@@ -29,12 +29,23 @@ _LOADED = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A process that is wanted: `python -m dataloader` with arguments, environment, directory and log."""
+    """A process that is wanted: `python -m dataloader`.
+
+    Attributes:
+        arguments: Behind the name.
+        environment: All variables.
+        folder: Its directory.
+        output: File that takes what it prints.
+        errors: File that takes what it says of errors; may be the same.
+        alone: Whether it gets a session of its own, as behind a terminal that is closed.
+    """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     folder: str
-    log: str
+    output: str
+    errors: str
+    alone: bool = False
 
 
 class Forked:
@@ -140,11 +151,15 @@ def _tell(**facts: Any) -> None:
 
 def _become(request: Request) -> None:
     """Be what was asked for, as if started by the command line."""
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(request.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    for source, target in ((nowhere, 0), (output, 1), (output, 2)):
+    if request.alone:
+        os.setsid()
+    how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    nowhere, output = os.open(os.devnull, os.O_RDONLY), os.open(request.output, how, 0o600)
+    errors = output if request.errors == request.output else os.open(request.errors, how, 0o600)
+    for source, target in ((nowhere, 0), (output, 1), (errors, 2)):
         os.dup2(source, target)
     os.chdir(request.folder)
+    sys.path[0] = request.folder
     os.environ.clear()
     os.environ.update(request.environment)
     sys.argv = [str(Path(sys.argv[0])), *request.arguments]

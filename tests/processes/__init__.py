@@ -1,0 +1,1 @@
+"""Real processes of the service, whose start costs little."""
