@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from dataloader.connectors.identifiers import TableName
+from dataloader.connectors.loading import swap
+from dataloader.domain.jobs import NewJob
+from dataloader.exceptions import PermanentError
+from dataloader.storage.db import connect
+from dataloader.workers.pipelines.registry import REGISTRY, load_all
 from tests.loading.scene import Scene, message, result
+from tests.workers.harness import enqueue, eventually, finished, running_service
+
+INJECTION = '"\'::pg_catalog.char::int,1)limit 0;drop table victim--"'
+OLD, NEW = TableName("public", "t"), TableName("public", "dl_new_0")
+
+
+async def swapped(scene: Scene, *meanwhile: str, evolve: bool = False) -> None:
+    """Replace the rows of `t` by those of a copy, when something has happened to `t` after the copy was made."""
+    async with scene.pg.transaction():
+        await swap.create_like(scene.pg, NEW, OLD)
+        for statement in meanwhile:
+            await scene.pg.execute(statement)
+        await swap.swap(scene.pg, NEW, OLD, evolve=evolve, told=list[str]().append)
 
 
 async def test_a_job_that_is_retried_from_its_start_replaces_with_the_rows_of_one_run(scene: Scene) -> None:
@@ -74,3 +95,112 @@ async def test_a_table_that_another_tables_policy_asks_is_replaced_all_the_same(
     assert result(job)["rows"] == 1
     assert json.loads(job["result"])["rejected"] == 0
     assert await scene.rows() == [(1,)]
+
+
+@pytest.mark.parametrize("name", [INJECTION, '"it\'s"', '"say ""it"""'])
+async def test_a_table_of_any_name_is_replaced_and_nothing_else_happens(scene: Scene, name: str) -> None:
+    await scene.pg.execute(f"create table victim (n int); create table {name} (i bigserial, a int)")
+
+    job = await scene.load(source=scene.write("f.csv", "i,a\n1,1\n2,5\n"), mode="replace", table=name)
+
+    assert result(job)["rows"] == 2
+    assert await scene.rows(f"select i, a from {name}") == [(1, 1), (2, 5)]
+    assert await scene.pg.fetchval("select to_regclass('victim') is not null")
+
+
+async def test_readers_go_on_while_a_replace_waits_for_one_of_them(scene: Scene) -> None:
+    await scene.pg.execute("create table t (n int); insert into t values (9)")
+    await scene.pg.execute("set statement_timeout = '5s'")
+    holder = await connect(scene.settings, purpose="test")
+    reading = holder.transaction()
+    await reading.start()
+    await holder.fetch("select * from t")
+    job = NewJob("load.file", "load.file", {"table": "t", "source": scene.write("f.csv", "n\n1\n"), "mode": "replace"})
+
+    load_all()
+    async with running_service(scene.settings, REGISTRY):
+        (job_id,) = await enqueue(scene.pg, scene.settings, job)
+        await eventually(lambda: scene.pg.fetchval("select progress->>'message' ~ 'waiting for' from dl_jobs"))
+        found = await scene.pg.fetchval("select n from t")
+        await reading.rollback()
+        (ended,) = await finished(scene.pg, [job_id])
+    await holder.close()
+
+    assert found == 9
+    assert result(ended)["rows"] == 1
+    assert await scene.rows() == [(1,)]
+
+
+async def test_rows_that_another_table_has_come_to_refer_to_are_not_replaced(scene: Scene) -> None:
+    await scene.pg.execute("create table t (n int primary key); insert into t values (1)")
+
+    with pytest.raises(PermanentError, match="child refers to its rows"):
+        await swapped(
+            scene,
+            "create table child (n int references t on delete cascade)",
+            "insert into child values (1)",
+        )
+
+    assert await scene.rows() == [(1,)]
+
+
+async def test_tables_that_inherit_keep_their_rows(scene: Scene) -> None:
+    await scene.pg.execute(
+        "create table t (n int); create table heir () inherits (t);"
+        "insert into t values (1); insert into heir values (2)"
+    )
+
+    job = await scene.load(source=scene.write("f.csv", "n\n3\n"), mode="replace")
+
+    assert result(job)["rows"] == 1
+    assert await scene.rows("select tableoid::regclass::text, n from t order by n") == [("heir", 2), ("t", 3)]
+
+
+async def test_what_a_table_got_while_its_rows_were_loaded_is_kept(scene: Scene) -> None:
+    await scene.pg.execute("create table t (n int)")
+
+    await swapped(scene, "alter table t add column later text default 'x'", "create index by_n on t (n)")
+
+    assert await scene.types() == {"n": "integer", "later": "text"}
+    assert await scene.pg.fetchval("select count(*) from pg_indexes where indexname = 'by_n'") == 1
+
+
+@pytest.mark.parametrize("tie", ["create view seen as select b from t", "grant select on t to public"])
+async def test_a_table_with_something_on_it_evolves_as_any_other(scene: Scene, tie: str) -> None:
+    await scene.pg.execute(f"create table t (a bigint, b text); {tie}")
+    path = scene.write("f.csv", "a,b,c\n9999999999,x,1\n2.5,y,2\n")
+
+    job = await scene.load(source=path, mode="replace", on_schema_change="evolve")
+
+    assert result(job)["rows"] == 2
+    assert await scene.rows("select a::text, b, c from t order by c") == [("9999999999", "x", 1), ("2.5", "y", 2)]
+
+
+async def test_a_column_that_a_view_shows_does_not_change_its_type_silently(scene: Scene) -> None:
+    await scene.pg.execute("create table t (a bigint); create view seen as select a from t; insert into t values (9)")
+
+    job = await scene.load(source=scene.write("f.csv", "a\n2.5\n"), mode="replace", on_schema_change="evolve")
+
+    assert "column a of public.t would have to become numeric" in message(job)
+    assert await scene.rows() == [(9,)]
+
+
+@pytest.mark.parametrize(
+    "trait",
+    [
+        "create publication everything for all tables",
+        "create publication of_schema for tables in schema public",
+        "create rule silent as on delete to t do nothing",
+        "alter table t replica identity full",
+        "alter table t alter column n set statistics 500",
+        "alter table t alter column n set (n_distinct = 5)",
+    ],
+)
+async def test_a_table_that_would_lose_something_stays_the_same_one(scene: Scene, trait: str) -> None:
+    await scene.pg.execute(f"create table t (n int primary key); {trait}")
+    before = await scene.pg.fetchval("select 't'::regclass::oid")
+
+    job = await scene.load(source=scene.write("f.csv", "n\n1\n"), mode="replace")
+
+    assert result(job)["rows"] == 1
+    assert await scene.pg.fetchval("select 't'::regclass::oid") == before

@@ -52,3 +52,15 @@ async def describe_table(conn: Connection, table: TableName) -> TableShape | Non
         frozenset(row["name"] for row in rows if row["computed"]),
         frozenset(row["name"] for row in rows if row["texty"]),
     )
+
+
+async def described(conn: Connection, table: TableName) -> TableShape:
+    """Return the shape of a table that is there.
+
+    Raises:
+        PermanentError: It is not, or it is something else.
+    """
+    shape = await describe_table(conn, table)
+    if shape is None:
+        raise PermanentError(f"{table} is gone; trigger a new job")
+    return shape

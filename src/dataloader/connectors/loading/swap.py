@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import asyncpg
 
 from dataloader.connectors.identifiers import TableName, quote_ident
+from dataloader.connectors.loading.exchange import exchange_rows
+from dataloader.connectors.loading.shape import TableShape, describe_table, described
 from dataloader.connectors.tables import Connection
 from dataloader.exceptions import PermanentError
 
 _PREFIX = "dl_new_"
+
+_TURN = "1s"
+_PAUSE_S = 1.0
 
 _TIED = """
 with it as (select $1::text::regclass::oid as oid)
@@ -22,12 +28,17 @@ select exists (select from pg_depend d, it where d.refobjid = it.oid and d.depty
                   and d.objid = c.oid and c.relkind = 'S')
     or exists (select from pg_constraint c, it where c.confrelid = it.oid or (c.conrelid = it.oid and c.contype = 'f'))
     or exists (select from pg_trigger t, it where t.tgrelid = it.oid)
+    or exists (select from pg_rewrite r, it where r.ev_class = it.oid)
     or exists (select from pg_policy p, it where p.polrelid = it.oid)
     or exists (select from pg_inherits i, it where it.oid in (i.inhrelid, i.inhparent))
     or exists (select from pg_publication_rel r, it where r.prrelid = it.oid)
-    or exists (select from pg_attribute a, it where a.attrelid = it.oid and a.attacl is not null)
+    or exists (select from pg_publication p where p.puballtables)
+    or exists (select from pg_publication_namespace n, pg_class c, it
+                where c.oid = it.oid and n.pnnspid = c.relnamespace)
+    or exists (select from pg_attribute a, it where a.attrelid = it.oid and (a.attacl is not null
+                  or a.attoptions is not null or coalesce(a.attstattarget, -1) <> -1))
     or exists (select from pg_class c, it where c.oid = it.oid and (c.relacl is not null or c.reloptions is not null
-                  or c.relkind <> 'r' or c.relpersistence <> 'p' or c.relrowsecurity
+                  or c.relkind <> 'r' or c.relpersistence <> 'p' or c.relrowsecurity or c.relreplident <> 'd'
                   or c.relowner <> current_user::regrole))
 """
 """Whether anything hangs on the table itself, and would be lost or refuse with it."""
@@ -38,13 +49,6 @@ select c.relname as name,
   from pg_index i join pg_class c on c.oid = i.indexrelid
  where i.indrelid = $1::text::regclass
  order by c.relname
-"""
-
-_SEQUENCES = """
-select a.attname as name, pg_get_serial_sequence($1, a.attname) as sequence, s.seqincrement > 0 as rising
-  from pg_attribute a
-  join pg_sequence s on s.seqrelid = pg_get_serial_sequence($1, a.attname)::regclass
- where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped
 """
 
 _LEFTOVERS = """
@@ -96,31 +100,73 @@ async def drop(conn: Connection, table: TableName) -> None:
     await conn.execute(f"drop table if exists {table.sql}")
 
 
-async def swap(conn: Connection, new: TableName, table: TableName) -> None:
+async def swap(
+    conn: Connection, new: TableName, table: TableName, *, evolve: bool, told: Callable[[str], None]
+) -> None:
     """Put the new rows in the place of the old ones, in the caller's transaction.
 
     A table that views, sequences, foreign keys, triggers, policies, grants or publications hang on, or anything else
-    that would refuse its end, keeps its identity: its rows are exchanged. Any other is exchanged itself, which takes no
-    time.
+    that would refuse its end, keeps its identity: its rows are exchanged. So does one that got columns or indexes
+    while the new one was being loaded. Any other is exchanged itself, which takes no time.
+
+    Args:
+        conn: Inside the caller's transaction.
+        new: Where the rows are.
+        table: Whose place they take.
+        evolve: Whether the table may get the columns and types that the new one has got.
+        told: Told what is waited for.
+
+    Raises:
+        PermanentError: Another table refers to the rows by now, or the table cannot take them.
     """
-    if not await conn.fetchval("select to_regclass($1) is not null", table.sql):
+    if await describe_table(conn, table) is None:
         await conn.execute(f"alter table {new.sql} rename to {quote_ident(table.name)}")
         await conn.execute(f"comment on table {table.sql} is null")
         return
-    await conn.execute(f"lock table {table.sql} in access exclusive mode")
-    if await conn.fetchval(_TIED, table.sql):
-        await _exchange_rows(conn, new, table)
+    await _lock(conn, table, told)
+    await check_replaceable(conn, table)
+    shapes = await described(conn, new), await described(conn, table)
+    indexes = await conn.fetch(_INDEXES, table.sql)
+    if await conn.fetchval(_TIED, table.sql) or await _has_grown(conn, new, shapes, indexes):
+        await exchange_rows(conn, new, table, shapes, evolve=evolve)
         return
-    note, indexes = await _comment(conn, table), await conn.fetch(_INDEXES, table.sql)
+    note = await _comment(conn, table)
     try:
         async with conn.transaction():
             await conn.execute(f"drop table {table.sql}")
     except asyncpg.DependentObjectsStillExistError:
-        await _exchange_rows(conn, new, table)
+        await exchange_rows(conn, new, table, shapes, evolve=evolve)
         return
     await conn.execute(f"alter table {new.sql} rename to {quote_ident(table.name)}")
     await conn.execute(f"comment on table {table.sql} is {note}")
     await _rename_indexes(conn, table, indexes)
+
+
+async def _lock(conn: Connection, table: TableName, told: Callable[[str], None]) -> None:
+    """Lock a table in turns: whoever comes to read it waits for a turn at most, however long others hold it."""
+    before = await conn.fetchval("select current_setting('lock_timeout')")
+    while True:
+        try:
+            async with conn.transaction():
+                await conn.execute(f"set local lock_timeout = '{_TURN}'")
+                await conn.execute(f"lock table {table.sql} in access exclusive mode")
+                await conn.execute("select set_config('lock_timeout', $1, true)", before)
+        except asyncpg.LockNotAvailableError:
+            told(f"waiting for transactions that use {table}")
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
+
+
+async def _has_grown(
+    conn: Connection, new: TableName, shapes: tuple[TableShape, TableShape], indexes: Sequence[asyncpg.Record]
+) -> bool:
+    """Return whether the old table has columns or indexes that the new one, which began as its copy, lacks."""
+    given, held = shapes
+    copied = Counter(row["definition"] for row in await conn.fetch(_INDEXES, new.sql))
+    return not (held.columns.keys() <= given.columns.keys() and held.computed <= given.computed) or bool(
+        Counter(row["definition"] for row in indexes) - copied
+    )
 
 
 async def _rename_indexes(conn: Connection, table: TableName, names: Sequence[asyncpg.Record]) -> None:
@@ -141,29 +187,3 @@ async def _comment(conn: Connection, table: TableName) -> str:
         "select coalesce(quote_literal(obj_description($1::text::regclass, 'pg_class')), 'null')", table.sql
     )
     return note
-
-
-async def _exchange_rows(conn: Connection, new: TableName, table: TableName) -> None:
-    """Delete and insert; `truncate` would be refused where a foreign key points at the table."""
-    columns = await conn.fetchval(
-        "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute"
-        " where attrelid = $1::text::regclass and attnum > 0 and not attisdropped and attgenerated = ''",
-        table.sql,
-    )
-    await conn.execute(f"delete from {table.sql}")  # noqa: S608 - quoted
-    await conn.execute(
-        f"insert into {table.sql} ({columns}) overriding system value select {columns} from {new.sql}"  # noqa: S608
-    )
-    for row in await conn.fetch(_SEQUENCES, table.sql):
-        await _move_sequence(conn, table, row)
-    await conn.execute(f"drop table {new.sql}")
-
-
-async def _move_sequence(conn: Connection, table: TableName, row: asyncpg.Record) -> None:
-    """Move the sequence of a column beyond the values that the column holds now; it never goes back."""
-    column, utmost, beyond = quote_ident(row["name"]), *(("max", ">") if row["rising"] else ("min", "<"))
-    held = f"(select {utmost}({column})::bigint as value from {table.sql}) held"  # noqa: S608 - quoted
-    await conn.execute(
-        f"select setval('{row['sequence']}', held.value) from {held}, {row['sequence']} its"  # noqa: S608
-        f" where held.value {beyond} its.last_value or held.value = its.last_value and not its.is_called"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -126,10 +126,10 @@ class Target:
         key = self._key(dict(zip(incoming.fields, names, strict=True)), names)
         return Binding(self.into, {name: shape.columns[name] for name in names}, shape.texts, key)
 
-    async def finish(self, conn: Connection) -> None:
-        """Put the new table in the place of the old one, if that is what was asked for."""
+    async def finish(self, conn: Connection, told: Callable[[str], None]) -> None:
+        """Put the new table in the place of the old one, if that is what was asked for; tell what is waited for."""
         if self.wish.mode == "replace":
-            await swap.swap(conn, self.into, self.table)
+            await swap.swap(conn, self.into, self.table, evolve=self.wish.evolve, told=told)
 
     def _check_overrides(self, incoming: Incoming) -> None:
         known = {*incoming.fields, *incoming.columns}

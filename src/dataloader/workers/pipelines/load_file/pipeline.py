@@ -247,7 +247,7 @@ class Load:
                 f"{rejected if state.rejected else ''}"
             )
         self.warnings = await check(self._args.expect, tx, self._target.into)
-        await self._target.finish(tx.connection)
+        await self._target.finish(tx.connection, lambda text: self._ctx.progress(message=text))
 
 
 def _told_where(error: RowError, name: str, unclosed_line: int | None) -> PermanentError:

@@ -229,7 +229,7 @@ class Load:
         if self._args.mode == "replace" or self._args.expect:
             await self._bound(tx)
         self.warnings = await check(self._args.expect, tx, self._target.into)
-        await self._target.finish(tx.connection)
+        await self._target.finish(tx.connection, lambda text: self._ctx.progress(message=text))
         return state
 
 
