@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from dataloader.connectors.identifiers import TableName, quote_ident
+from dataloader.connectors.identifiers import TableName, quote_ident, quote_text
 from dataloader.connectors.loading.exchange import exchange_rows
 from dataloader.connectors.loading.shape import TableShape, describe_table, described
 from dataloader.connectors.tables import Connection
@@ -85,8 +85,7 @@ async def create_like(conn: Connection, new: TableName, table: TableName) -> Non
 
 async def mark(conn: Connection, new: TableName, table: TableName) -> None:
     """Say in the table's comment whose place it is to take, so that one that was left behind can be found."""
-    note = f"rows of a load into {table}".replace("'", "''")
-    await conn.execute(f"comment on table {new.sql} is '{note}'")
+    await conn.execute(f"comment on table {new.sql} is {quote_text(f'rows of a load into {table}')}")
 
 
 async def leftovers(conn: Connection, table: TableName, *, but: TableName) -> list[tuple[TableName, UUID]]:
