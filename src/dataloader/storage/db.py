@@ -86,6 +86,14 @@ def own_database(settings: Settings) -> Database:
     return Database.at(options["host"], options["port"], options["database"])
 
 
+class _Released(asyncpg.Connection):
+    """A connection whose end lets go of a COPY that waits to send more: the driver would let it wait for good."""
+
+    def __init__(self, protocol: Any, *arguments: Any) -> None:
+        super().__init__(protocol, *arguments)
+        self.add_termination_listener(lambda _: protocol.resume_writing())
+
+
 async def connect(
     settings: Settings,
     *,
@@ -107,7 +115,7 @@ async def connect(
     options = connect_options(settings, dsn=dsn) | driver_options
     with translated():
         connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
-            **options,
+            **(options | {"connection_class": _Released}),
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=command_timeout_s,
             statement_cache_size=settings.dl_pg_statement_cache,
