@@ -298,3 +298,17 @@ async def test_an_address_that_the_driver_cannot_read_is_refused_without_a_piece
     assert json.loads(job["error"])["type"] == "PermanentError"
     assert "the address of shop in DL_CONNECTIONS" in message(job)
     assert "kr3t" not in str(dict(job))
+
+
+async def test_floats_that_come_take_no_digits_from_stored_numbers(shop: Scene) -> None:
+    await shop.pg.execute("create table t (k int, n numeric, b bigint, s int, small numeric(5,2))")
+    await shop.pg.execute("insert into t values (1, 12345678901234567890.123, 9007199254740993, 5, 1.5)")
+    query = "select 2 as k, 1.5::float8 as n, 'NaN'::float4 as b, 99999999999 as s, 1000.5::numeric(6,2) as small"
+
+    result(await shop.load(connection="shop", query=query, on_schema_change="evolve"))
+
+    assert await shop.types() == {"k": "integer", "n": "numeric", "b": "numeric", "s": "bigint", "small": "numeric"}
+    assert await shop.rows("select n::text, b::text, s::text, small::text from t order by k") == [
+        ("12345678901234567890.123", "9007199254740993", "5", "1.50"),
+        ("1.5", "NaN", "99999999999", "1000.50"),
+    ]

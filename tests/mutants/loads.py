@@ -15,6 +15,7 @@ UNLOAD = f"{WORKERS}/pipelines/unload_table/pipeline.py"
 BUCKET = f"{SOURCE}/connectors/unloading/bucket.py"
 WRITER = f"{SOURCE}/connectors/parquet/writer.py"
 PUBLISHING = f"{SOURCE}/connectors/unloading/publishing.py"
+SEEN, EVOLVING = f"{COPIES}/seen.py", f"{LOADING}/test_evolving.py"
 MODES, EDGES = f"{LOADING}/test_modes.py", f"{LOADING}/test_edges.py"
 
 LOADS = (
@@ -86,6 +87,36 @@ LOADS = (
         "a job retried from its start has every row twice",
         (Edit(TARGET, 'if self.wish.mode == "replace" and not begun:', "if False:"),),
         (f"{LOADING}/test_replacing.py",),
+    ),
+    Mutant(
+        "nothing seen taken for text",
+        "an empty column of one file turns the numbers of a table into text",
+        (Edit(f"{SOURCE}/connectors/delimited/types.py", "frozenset(sorts)", 'frozenset(sorts or {"text"})'),),
+        (EVOLVING,),
+    ),
+    Mutant(
+        "numbers widened to floats",
+        "a float that comes takes the last digits of every number that is stored",
+        (
+            Edit(
+                SEEN,
+                'frozenset({"bigint", "double precision"}): "numeric"',
+                'frozenset({"bigint", "double precision"}): "double precision"',
+            ),
+        ),
+        (EVOLVING,),
+    ),
+    Mutant(
+        "column that is full and not widened",
+        "a load fails at a number that evolve was to make room for",
+        (Edit(SEEN, "(size is None or extent.has_room_in(*size))", "True"),),
+        (EVOLVING,),
+    ),
+    Mutant(
+        "key that replacing forgets",
+        "a table replaced with primary_key has none",
+        (Edit(TARGET, "if key and not await tells_apart(conn, self.table, key):", "if False:"),),
+        (EVOLVING,),
     ),
     Mutant(
         "swap before the end",

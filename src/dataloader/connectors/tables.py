@@ -148,6 +148,16 @@ def check_type(kind: str) -> str:
     return kind
 
 
+async def canonical_type(conn: Connection, kind: str) -> str | None:
+    """Return a type as PostgreSQL writes it, `numeric(10,2)` for `decimal(10, 2)`; None if it knows none of the name.
+
+    Of the modifiers only a numeric's are kept.
+    """
+    name: str | None = await conn.fetchval("select to_regtype($1)::text", check_type(kind))
+    _, paren, modifiers = kind.partition("(")
+    return f"{name}({modifiers.replace(' ', '')}" if name == "numeric" and paren else name
+
+
 async def _exists(conn: Connection, table: TableName) -> bool:
     return await conn.fetchval("select to_regclass($1) is not null", table.sql) is True
 

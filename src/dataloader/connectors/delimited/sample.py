@@ -10,7 +10,8 @@ from dataloader.connectors.delimited.columns import clean_names
 from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.delimited.dialect import AS_BYTES, Dialect
 from dataloader.connectors.delimited.numbers import PLAIN, Writing
-from dataloader.connectors.delimited.types import guess_type
+from dataloader.connectors.delimited.types import observe
+from dataloader.connectors.loading.seen import Seen
 from dataloader.exceptions import PermanentError
 
 MAX_COLUMNS = 1_600
@@ -25,13 +26,13 @@ class Sample:
 
     Attributes:
         headers: The columns as the file calls them; numbers if it has no header.
-        columns: Name to type.
+        columns: Name to what its values are.
         start: Where the first record of data begins, without the bytes of a byte order mark.
         records: Records looked at.
     """
 
     headers: tuple[str, ...]
-    columns: dict[str, str]
+    columns: dict[str, Seen]
     start: Place
     records: int
 
@@ -83,10 +84,10 @@ def read_sample(
     return Sample(headers, _columns(headers, rows, null, writing), place, len(rows))
 
 
-def _columns(headers: tuple[str, ...], rows: list[list[str]], null: str, writing: Writing) -> dict[str, str]:
+def _columns(headers: tuple[str, ...], rows: list[list[str]], null: str, writing: Writing) -> dict[str, Seen]:
     columns = zip_longest(headers, *rows, fillvalue="")
     return {
-        name: guess_type(set(values) - {"", null}, writing)
+        name: observe(set(values) - {"", null}, writing)
         for name, (_, *values) in zip(clean_names(headers), columns, strict=False)
     }
 

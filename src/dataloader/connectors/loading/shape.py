@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dataloader.connectors.identifiers import TableName
@@ -16,6 +16,15 @@ select a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
   join pg_type t on t.oid = a.atttypid
  where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
  order by a.attnum
+"""
+_TELLS_APART = """
+select exists (
+  select from pg_index i
+   where i.indrelid = to_regclass($1) and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+     and (select array_agg(a.attname::text order by a.attname::text)
+            from pg_attribute a
+           where a.attrelid = i.indrelid and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1]))
+         = (select array_agg(name order by name) from unnest($2::text[]) name))
 """
 _KINDS = {"v": "a view", "m": "a materialized view", "S": "a sequence", "i": "an index", "c": "a type"}
 
@@ -64,3 +73,8 @@ async def described(conn: Connection, table: TableName) -> TableShape:
     if shape is None:
         raise PermanentError(f"{table} is gone; trigger a new job")
     return shape
+
+
+async def tells_apart(conn: Connection, table: TableName, columns: Sequence[str]) -> bool:
+    """Return whether a table holds its rows apart by these columns: by its primary key, or another unique one."""
+    return await conn.fetchval(_TELLS_APART, table.sql, list(columns)) is True

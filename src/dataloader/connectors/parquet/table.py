@@ -32,14 +32,14 @@ class ParquetTable:
     Attributes:
         name: The file as people know it.
         kinds: Types of its columns.
-        columns: What the file calls its columns, and the type that takes each.
+        columns: What the file calls its columns, and the type that takes each; None for one of nulls.
         metadata: What it says of its row groups.
     """
 
     path: Path
     name: str
     kinds: tuple[pa.DataType, ...] = field(repr=False)
-    columns: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str | None], ...]
     metadata: pq.FileMetaData = field(repr=False)
 
     @property

@@ -58,11 +58,13 @@ def is_text(kind: pa.DataType) -> bool:
     return any(fits(kind) for fits in (types.is_string, types.is_large_string, types.is_string_view))
 
 
-def column_type(kind: pa.DataType) -> str:
-    """Return the type of the column that takes a column of a file unchanged."""
+def column_type(kind: pa.DataType) -> str | None:
+    """Return the type of the column that takes a column of a file unchanged; None for one of nulls, which any takes."""
     if is_uuid(kind) or is_json(kind):
         return "uuid" if is_uuid(kind) else "jsonb"
     kind = stored(kind)
+    if types.is_null(kind):
+        return None
     if types.is_decimal(kind):
         return _numeric(kind.precision, kind.scale)
     if types.is_timestamp(kind):

@@ -7,19 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from dataloader.connectors.delimited.types import wider
-from dataloader.connectors.identifiers import TableName, quote_ident
+import asyncpg
+
+from dataloader.connectors.identifiers import TableName, quote_all, quote_ident
 from dataloader.connectors.loading import TableShape, describe_table, swap
-from dataloader.connectors.tables import Connection, check_type, ensure_table
+from dataloader.connectors.loading.seen import Seen, declared, widened
+from dataloader.connectors.loading.shape import tells_apart
+from dataloader.connectors.tables import Connection, canonical_type, check_type, ensure_table
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
-
-_WIDENED = frozenset({"boolean", "bigint", "integer", "smallint", "numeric", "double precision", "date", "uuid"}) | {
-    "timestamp with time zone",
-    "timestamp without time zone",
-}
-
-_BROAD = {"smallint": "bigint", "integer": "bigint", "real": "double precision"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +44,13 @@ class Incoming:
     Attributes:
         source: Where from, for messages.
         fields: What the source calls its columns.
-        columns: Name for a column to suggested type, in the order of the fields.
+        columns: Name for a column to what its values are, in the order of the fields.
         by_place: Whether the fields have no names of their own.
     """
 
     source: str
     fields: tuple[str, ...]
-    columns: Mapping[str, str]
+    columns: Mapping[str, Seen]
     by_place: bool = False
 
 
@@ -149,10 +145,16 @@ class Target:
         return tuple(name if name in names else columns[name] for name in self.wish.primary_key)
 
     def _types(self, incoming: Incoming) -> dict[str, str]:
-        """Return the columns a new table gets: what the sample suggests, under what was asked for."""
-        pairs = zip(incoming.fields, incoming.columns.items(), strict=True)
+        """Return the columns a new table gets: what the sample suggests, under what was asked for; else text."""
+        pairs = zip(self._asked(incoming), incoming.columns.items(), strict=True)
+        return {name: asked or seen.suggested or "text" for asked, (name, seen) in pairs}
+
+    def _asked(self, incoming: Incoming) -> list[str | None]:
+        """Return which type was asked for of each field's column."""
         asked = self.wish.types
-        return {name: asked.get(name) or asked.get(field) or kind for field, (name, kind) in pairs}
+        return [
+            asked.get(name) or asked.get(field) for field, name in zip(incoming.fields, incoming.columns, strict=True)
+        ]
 
     def _matched(self, incoming: Incoming, shape: TableShape) -> list[tuple[str, str]]:
         """Return each field with its column: the one of the very name, or else of the cleaned one, or by place."""
@@ -173,6 +175,7 @@ class Target:
             await self._drop_leftovers(tx)
         if replaced is not None:
             await swap.check_replaceable(conn, self.table)
+            await self._check_key_of(conn, incoming, replaced)
             await swap.create_like(conn, self.into, self.table)
         else:
             await self._create_new(conn, incoming)
@@ -182,6 +185,16 @@ class Target:
         if shape is None:
             raise PermanentError(f"the table {self.into} vanished while it was being loaded")
         return shape
+
+    async def _check_key_of(self, conn: Connection, incoming: Incoming, replaced: TableShape) -> None:
+        """Accept a table to replace that holds its rows apart by the key, as a new one would."""
+        names = [name for _, name in self._matched(incoming, replaced)]
+        key = self._key(dict(zip(incoming.fields, names, strict=True)), names)
+        if key and not await tells_apart(conn, self.table, key):
+            raise PermanentError(
+                f"{self.table} has no primary key ({', '.join(key)}), and mode=replace keeps its constraints; "
+                f"alter table {self.table.sql} add primary key ({quote_all(key)}), or leave primary_key out"
+            )
 
     async def _drop_leftovers(self, tx: ChunkTransaction) -> None:
         """Drop what loads that have ended were about to put in the same place."""
@@ -211,25 +224,31 @@ class Target:
         return await self._described(conn)
 
     async def _widen(self, conn: Connection, incoming: Incoming, shape: TableShape) -> TableShape:
-        """Change the types of columns that do not take what the file seems to hold."""
-        types, changed = self._types(incoming), False
-        for (_, name), kind in zip(self._matched(incoming, shape), types.values(), strict=True):
-            old = shape.columns[name]
-            new = wider(_broad(old), _broad(kind))
-            if old in _WIDENED and new != _broad(old):
-                await conn.execute(
-                    f"alter table {self.into.sql} alter column {quote_ident(name)} type {check_type(new)}"
-                )
+        """Change the types of columns that do not take what comes."""
+        changed = False
+        fields = zip(self._matched(incoming, shape), incoming.columns.values(), self._asked(incoming), strict=True)
+        for (_, name), seen, asked in fields:
+            kind = await canonical_type(conn, asked) if asked else None
+            if (new := widened(shape.columns[name], declared(kind) if kind else seen)) is not None:
+                await self._alter(conn, name, new)
                 changed = True
         return await self._described(conn) if changed else shape
+
+    async def _alter(self, conn: Connection, name: str, kind: str) -> None:
+        """Change the type of a column.
+
+        Raises:
+            PermanentError: Something hangs on it that goes with the old type only.
+        """
+        try:
+            await conn.execute(f"alter table {self.into.sql} alter column {quote_ident(name)} type {kind}")
+        except (asyncpg.FeatureNotSupportedError, asyncpg.SyntaxOrAccessError) as error:
+            raise PermanentError(
+                f"column {name} of {self.table} would have to become {kind}: {error.args[0]}; change it by hand, or "
+                "load with on_schema_change=freeze"
+            ) from None
 
     async def _described(self, conn: Connection) -> TableShape:
         shape = await describe_table(conn, self.into)
         assert shape is not None  # noqa: S101 - altered in this transaction
         return shape
-
-
-def _broad(kind: str) -> str:
-    """Return the type of all sizes: `bigint` for an integer, `numeric` for one with digits."""
-    name = kind.partition("(")[0]
-    return _BROAD.get(name, name)

@@ -13,6 +13,7 @@ from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.files import Content, FileAccess
 from dataloader.connectors.files.local import LocalFile
 from dataloader.connectors.files.source import FileChangedError
+from dataloader.connectors.loading.seen import UNSEEN, Seen, declared
 from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.state import Segment
 from dataloader.workers.pipelines.target import Incoming
@@ -55,14 +56,14 @@ class ColumnarLayout:
 
     Attributes:
         table: The file.
-        columns: Cleaned name to suggested type, in the order of the file.
+        columns: Cleaned name to what its values are, in the order of the file.
         rendering: How its rows are written.
         size: Bytes of the file.
         dialect: None: rows go in formats of the server's own.
     """
 
     table: ParquetTable = field(repr=False)
-    columns: Mapping[str, str]
+    columns: Mapping[str, Seen]
     rendering: Rendering = field(repr=False)
     size: int
     kind: str = "parquet"
@@ -147,6 +148,8 @@ async def open_columnar(
         ) from None
     table = await open_table(await files.on_disk(content, stack=stack), content.name, files.limits)
     names = clean_names(name for name, _ in table.columns)
-    suggested = {name: kind for name, (_, kind) in zip(names, table.columns, strict=True)}
+    kinds = [declared(kind) if kind is not None else UNSEEN for _, kind in table.columns]
     asked = [types.get(name) or types.get(field) for name, (field, _) in zip(names, table.columns, strict=True)]
-    return ColumnarLayout(table, suggested, table.rendering(asked), content.version.size or 0)
+    return ColumnarLayout(
+        table, dict(zip(names, kinds, strict=True)), table.rendering(asked), content.version.size or 0
+    )

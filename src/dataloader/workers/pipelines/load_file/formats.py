@@ -11,8 +11,9 @@ from dataloader.connectors.delimited import Dialect, RecordReader, find_dialect,
 from dataloader.connectors.delimited.columns import clean_names
 from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.delimited.dialect import AS_BYTES, NO_QUOTE
-from dataloader.connectors.delimited.types import guess_type, wider
+from dataloader.connectors.delimited.keys import KeyValues, read_object
 from dataloader.connectors.files import Content
+from dataloader.connectors.loading.seen import Seen, declared
 from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.state import Segment
@@ -22,8 +23,6 @@ JSONL = Dialect(delimiter="\x02", quote=NO_QUOTE, escape=NO_QUOTE)
 """One field per line: JSON holds neither of the two characters as they are."""
 
 _SAMPLE_LINES = 10_000
-_STRINGS = frozenset({"date", "timestamp with time zone", "timestamp without time zone", "uuid"})
-"""What a JSON string is taken for; a number in quotes is meant as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Layout:
         kind: `csv` or `jsonl`.
         dialect: How the server and the cutter tell records apart.
         fields: What the file calls its columns.
-        columns: Cleaned name to suggested type, in the order of the fields.
+        columns: Cleaned name to what its values are, in the order of the fields.
         start: Where the first record begins.
         by_place: Whether the fields have no names of their own.
     """
@@ -42,7 +41,7 @@ class Layout:
     kind: str
     dialect: Dialect
     fields: tuple[str, ...]
-    columns: Mapping[str, str]
+    columns: Mapping[str, Seen]
     start: Place
     by_place: bool = False
 
@@ -186,52 +185,22 @@ def _csv(text: str, content: Content, args: LoadFileArgs) -> Layout:
         raise PermanentError(
             f"{content.name} has {len(sample.headers)} fields without names, `columns` names {len(args.columns)}"
         )
-    return Layout("csv", dialect, tuple(args.columns), args.columns, start)
+    columns = dict(zip(args.columns, sample.columns.values(), strict=True))
+    return Layout("csv", dialect, tuple(columns), columns, start)
 
 
 def _jsonl(text: str, content: Content, args: LoadFileArgs) -> Layout:
-    kinds: dict[str, str | None] = {}
+    keys: dict[str, KeyValues] = {}
     lines = text.split("\n")
     for line in (lines if content.whole else lines[:-1] or lines)[:_SAMPLE_LINES]:
-        for key, value in _object(line).items():
-            kind = _json_kind(value)
-            before = kinds.get(key)
-            kinds[key] = kind if before is None else before if kind is None else _wider(before, kind)
-    if kinds:
-        kinds |= {name: kind for name, kind in args.columns.items() if name not in {*kinds, *clean_names(kinds)}}
-    if not kinds:
+        for key, value in read_object(line).items():
+            keys.setdefault(key, KeyValues()).add(value)
+    if not keys:
         raise PermanentError(f"{content.name} holds no JSON object in its first lines")
-    _checked(tuple(kinds), content, 1)
-    names = clean_names(kinds)
-    columns = {name: kind or "text" for name, kind in zip(names, kinds.values(), strict=True)}
-    return Layout("jsonl", JSONL, tuple(kinds), columns, Place(content.encoding.bom, 1))
-
-
-def _object(line: str) -> dict[str, object]:
-    """Return a line's object; a line that is none shows when it is loaded."""
-    try:
-        value = json.loads(line) if line.strip() else {}
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _json_kind(value: object) -> str | None:
-    match value:
-        case None:
-            return None
-        case bool():
-            return "boolean"
-        case int():
-            return guess_type([str(value)])
-        case float():
-            return "numeric"
-        case str():
-            kind = guess_type([value])
-            return kind if kind in _STRINGS else "text"
-        case _:
-            return "jsonb"
-
-
-def _wider(one: str, other: str) -> str:
-    return "jsonb" if one != other and "jsonb" in {one, other} else wider(one, other)
+    known = {*keys, *clean_names(keys)}
+    columns = {key: values.seen() for key, values in keys.items()}
+    columns |= {name: declared(kind) for name, kind in args.columns.items() if name not in known}
+    _checked(tuple(columns), content, 1)
+    names = clean_names(columns)
+    start = Place(content.encoding.bom, 1)
+    return Layout("jsonl", JSONL, tuple(columns), dict(zip(names, columns.values(), strict=True)), start)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dataloader.connectors.identifiers import parse_target
+from dataloader.connectors.loading.seen import declared, plain
 from dataloader.connectors.loading.staging import STAGE, create_stage, move_stage, straight
 from dataloader.connectors.sql import SqlSource, copy_across, named_dsn, open_source
 from dataloader.connectors.sql.pipe import Form
@@ -101,7 +102,8 @@ class Load:
         self._ctx = ctx
         self._source = source
         self._target = Target(args.wish, parse_target(args.table, schema=ctx.settings.pg_schema), ctx.job_id)
-        self._incoming = Incoming(source.name, tuple(source.columns), source.columns)
+        columns = {name: declared(kind) for name, kind in source.columns.items()}
+        self._incoming = Incoming(source.name, tuple(source.columns), columns)
         self._binding: Binding | None = None
         self._pace = Pace(_ROWS, fixed=args.chunk_rows)
         self.state = SqlState()
@@ -236,13 +238,7 @@ class Load:
 def _agree(source: SqlSource, binding: Binding) -> bool:
     """Return whether the binary form of all columns means the same on both sides."""
     pairs = zip(source.columns.values(), binding.columns.values(), strict=True)
-    return all(_plain(one) == _plain(other) and _plain(one) in _PORTABLE for one, other in pairs)
-
-
-def _plain(kind: str) -> str:
-    """Return a type without its modifiers: `numeric(10,2)` as `numeric`, `timestamp(3) with time zone` likewise."""
-    head, paren, rest = kind.partition("(")
-    return head + rest.partition(")")[2] if paren else kind
+    return all(plain(one) == plain(other) and plain(one) in _PORTABLE for one, other in pairs)
 
 
 def _told(state: SqlState) -> str:
