@@ -16,8 +16,10 @@ from dataloader.domain.jobs import NewJob
 from dataloader.exceptions import PermanentError
 from dataloader.storage.db import Connection, own_database
 from dataloader.workers.pipelines.dlt_run.args import DltRunArgs
+from dataloader.workers.pipelines.dlt_run.dataset import check_dataset
 from dataloader.workers.pipelines.dlt_run.load import load
 from dataloader.workers.pipelines.registry import load_all
+from tests.conftest import direct_dsn
 from tests.workers.harness import enqueue, eventually, finished, running_service
 
 MODULE = "tests.workers.dlt_source"
@@ -27,13 +29,17 @@ SOURCE = f"{MODULE}:numbers"
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings], tmp_path: Path) -> Settings:
     """A worker that may run the source of the tests, and knows its database by name too."""
-    return make_settings(
-        workers_json=[{"queue": "dlt.run", "concurrency": 2}],
-        dl_dlt_sources=MODULE,
-        dl_data_dir=tmp_path,
-        dl_cancel_grace_sec=0.5,
-        dl_child_memory_mb=1_024,
-    )
+    return make_settings(**_worker(tmp_path))
+
+
+def _worker(folder: Path) -> dict[str, Any]:
+    return {
+        "workers_json": [{"queue": "dlt.run", "concurrency": 2}],
+        "dl_dlt_sources": MODULE,
+        "dl_data_dir": folder,
+        "dl_cancel_grace_sec": 0.5,
+        "dl_child_memory_mb": 1_024,
+    }
 
 
 async def _done(pg: Connection) -> bool:
@@ -130,10 +136,20 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"source": f"{MODULE}:unfit"}, "@dlt.source"),
     ({"resources": ["nothing"]}, "it has grown, names"),
     ({"connection": "nowhere"}, "DL_CONNECTIONS"),
+    ({"dataset": "public"}, "the schema of Dataloader's own tables (PG_SCHEMA); name another one"),
+    ({"dataset": "public", "connection": "same"}, "the schema of Dataloader's own tables"),
+    ({"dataset": "pg_catalog"}, "a schema of the server's own"),
+    ({"dataset": "information_schema"}, "a schema of the server's own"),
+    ({"dataset": "pub__lic"}, "dlt would call the dataset pub__lic otherwise"),
+    ({"dataset": "landed_"}, "dlt would call the dataset landed_ otherwise"),
 )
 
 
-async def test_what_cannot_be_run_is_refused_with_the_reason(pg: Connection, settings: Settings) -> None:
+async def test_what_cannot_be_run_is_refused_with_the_reason(
+    pg: Connection, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    own = direct_dsn(make_settings())
+    settings = make_settings(**_worker(tmp_path), dl_connections={"same": own})
     jobs = [
         NewJob("dlt.run", "dlt.run", {"source": SOURCE, "dataset": f"landed_{number}"} | args, max_attempts=2)
         for number, (args, _) in enumerate(REFUSED)
@@ -143,6 +159,30 @@ async def test_what_cannot_be_run_is_refused_with_the_reason(pg: Connection, set
 
     assert [(row["status"], row["attempt"]) for row in rows] == [("failed", 1)] * len(REFUSED)
     assert all(reason in str(row["error"]) for row, (_, reason) in zip(rows, REFUSED, strict=True))
+
+
+async def test_a_schema_of_the_same_name_in_another_database_is_loaded_into(
+    pg: Connection, make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    other = f"{await pg.fetchval('select current_database()')}_other"
+    await pg.execute(f'create database "{other}"')
+    try:
+        own = make_settings()
+        dsn = direct_dsn(make_settings()).replace(str(own.pg_database), other)
+        row = await _ran(
+            pg, make_settings(**_worker(tmp_path), dl_connections={"other": dsn}), dataset="public", connection="other"
+        )
+    finally:
+        await pg.execute(f'drop database "{other}" with (force)')
+
+    assert row["status"] == "succeeded", row["error"]
+
+
+async def test_a_schema_whose_staging_would_be_dataloaders_is_refused(
+    make_settings: Callable[..., Settings],
+) -> None:
+    with pytest.raises(PermanentError, match="would be loaded into own_staging"):
+        await check_dataset(DltRunArgs(source=SOURCE, dataset="own"), make_settings(pg_schema="own_staging"))
 
 
 async def test_a_password_is_not_shown(pg: Connection, make_settings: Callable[..., Settings], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataloader.exceptions import RetryLater
 from dataloader.storage.db import connect, direct_dsn, own_database
 from dataloader.workers.job_context import JobContext
 from dataloader.workers.pipelines.dlt_run.args import DltRunArgs
+from dataloader.workers.pipelines.dlt_run.dataset import check_dataset
 from dataloader.workers.pipelines.dlt_run.destination import credentials
 from dataloader.workers.pipelines.dlt_run.folder import working_folder
 from dataloader.workers.pipelines.dlt_run.load import load
@@ -26,6 +27,7 @@ async def dlt_run(args: DltRunArgs, ctx: JobContext) -> AsyncGenerator[None, Non
     """Run a dlt source of your own in a child process, into a schema of this or another PostgreSQL."""
     check_allowed(args, ctx.settings)
     where = credentials(ctx.settings, args.connection)
+    await check_dataset(args, ctx.settings)
     async with _alone(args, ctx):
         with working_folder(ctx.settings.dl_data_dir / "dlt") as folder:
             ctx.result = loaded = await asyncio.to_thread(load, args, ctx, where, folder)
