@@ -298,3 +298,21 @@ async def test_what_stands_behind_the_last_line_end_counts(scene: Scene, ending:
         assert "line 4102: a quote is opened" in message(job)
     else:
         assert result(job)["rows"] == 4_100 + ending.count("4100")
+
+
+@pytest.mark.parametrize("order", ["ISO, DMY", "SQL, MDY"])
+async def test_days_and_instants_are_read_alike_whatever_the_database_has_set(scene: Scene, order: str) -> None:
+    await scene.pg.execute("create table t (id int, day date, at timestamptz)")
+    name = await scene.pg.fetchval("select current_database()")
+    await scene.pg.execute(f"alter database \"{name}\" set timezone = 'America/New_York'")
+    await scene.pg.execute(f"alter database \"{name}\" set datestyle = '{order}'")
+    source = scene.write("f.csv", "id,day,at\n1,2024-03-02,2024-01-01 12:00\n")
+
+    good = await scene.load(source=source)
+    bad = await scene.load(source=scene.write("g.csv", "id,day,at\n2,02/03/2024,2024-01-01\n"))
+    told = await scene.load(source=scene.write("h.csv", "id,day,at\n3,02/03/2024,01/01/2024 12:00\n"), dates="DMY")
+
+    assert (result(good)["rows"], result(told)["rows"]) == (1, 1)
+    assert 'date/time field value out of range: "02/03/2024"; where the day or month comes first' in message(bad)
+    noon = datetime(2024, 1, 1, 12, tzinfo=UTC)
+    assert await scene.rows() == [(1, date(2024, 3, 2), noon), (3, date(2024, 3, 2), noon)]

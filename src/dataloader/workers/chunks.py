@@ -263,12 +263,17 @@ async def open_chunk(
 
 
 def _mark(run: Run, connection: Connection, schema: str) -> str:
-    """Name the transaction, and let it take its time: the reaper ends the chunks of frozen workers, and only those."""
+    """Name the transaction, and let it take its time: the reaper ends the chunks of frozen workers, and only those.
+
+    Days and instants are read alike on every server, whatever it, the database or the role has set: said here and not
+    when connecting, since a pool resets what was set, and a pooler takes that for the client's wish.
+    """
     name = run_name(run.lease.job_id, run.lease.epoch, schema=schema)
     limits = ["idle_in_transaction_session_timeout", "statement_timeout"]
     if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
         limits.append("transaction_timeout")
-    return "; ".join([f"set local application_name = '{name}'", *(f"set local {limit} = 0" for limit in limits)])
+    said = {"application_name": name, "timezone": "UTC", "datestyle": "ISO, MDY"} | dict.fromkeys(limits, "0")
+    return "; ".join(f"set local {setting} = '{value}'" for setting, value in said.items())
 
 
 async def _undo(connection: Connection, transaction: asyncpg.transaction.Transaction, error: BaseException) -> bool:

@@ -65,9 +65,9 @@ class Writing:
         return "timestamp without time zone" if _TIMESTAMP.fullmatch(text) else None
 
     @property
-    def setting(self) -> str | None:
-        """The statement that makes a transaction read days in this order, None if none is needed."""
-        return None if self.dates == "ISO" else f"set local datestyle to 'ISO, {self.dates}'"
+    def setting(self) -> str:
+        """The statement that makes a transaction read days in this order; unless told, `02/03/2024` is none."""
+        return f"set local datestyle to 'ISO, {'YMD' if self.dates == 'ISO' else self.dates}'"
 
 
 PLAIN = Writing()

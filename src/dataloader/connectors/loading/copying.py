@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncpg import PostgresError
+from asyncpg import DatetimeFieldOverflowError, PostgresError
 
 from dataloader.connectors.delimited.cutter import quotes_of
 from dataloader.connectors.delimited.dialect import Dialect
@@ -83,7 +83,9 @@ async def copy_csv(
 
 
 def _advice(form: CsvFormat, error: PostgresError) -> str:
-    """Return what helps where an empty field is taken for a value, because missing ones are written otherwise."""
+    """Return what helps where the file is not written as was said: its missing values, or its days."""
+    if isinstance(error, DatetimeFieldOverflowError):
+        return "; where the day or month comes first, say which: dates=DMY or dates=MDY"
     if form.null and reason_of(error).endswith(': ""'):
         return f"; a missing value is written {form.null} in this file (null), an empty field is none"
     return ""

@@ -105,8 +105,7 @@ class Writer:
 
     async def _written(self, conn: Connection, data: AsyncIterable[bytes], *, before: int, rejectable: int) -> Written:
         written = Written(allowed=rejectable, most=self.args.max_rejects)
-        if (setting := self.args.writing.setting) is not None:
-            await conn.execute(setting)
+        await conn.execute(self.args.writing.setting)
         move = self._move()
         if move is None:
             written.rows = await self._copy(conn, self.binding.into, data, before=before, written=written)
