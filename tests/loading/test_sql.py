@@ -183,6 +183,30 @@ async def test_a_table_that_was_dropped_is_not_loaded_in_part(shop: Scene) -> No
     assert result(anew)["rows"] == 101
 
 
+@pytest.mark.parametrize("mode", ["append", "merge"])
+async def test_a_source_that_starts_over_is_noticed(shop: Scene, mode: str) -> None:
+    how = NEW | {"mode": mode, "primary_key": ["id"] if mode == "merge" else []}
+    await shop.load(**how)
+    await shop.pg.execute("truncate orders restart identity; insert into orders (note) values ('anew')")
+
+    refused, anew = await shop.loads(how, how | {"full_refresh": True})
+
+    told = "the greatest id of shop.public.orders is 1, and it has been loaded up to 100: it has started over"
+    assert told in message(refused)
+    assert "full_refresh=true" in message(refused)
+    assert result(anew)["mark"] == "1"
+    assert await shop.rows("select note from t where note = 'anew'") == [("anew",)]
+
+
+async def test_a_source_whose_rows_are_gone_brings_nothing(shop: Scene) -> None:
+    await shop.load(**NEW)
+    await shop.pg.execute("delete from orders")
+
+    again = await shop.load(**NEW)
+
+    assert (result(again)["rows"], result(again)["mark"]) == (0, "100")
+
+
 @pytest.mark.parametrize(
     ("args", "reason"),
     [

@@ -141,6 +141,13 @@ class SqlSource:
             found: str | None = await self.connection.fetchval(f"select max({name})::text from {self.relation} q")  # noqa: S608
         return found
 
+    async def reaches(self, key: str, text: str) -> bool:
+        """Return whether a row has this value of a column or a greater one, as the column orders them."""
+        kind = self.columns[key]
+        sql = f"select exists (select from {self.relation} q where {quote_ident(key)} >= {_literal(text)}::{kind})"  # noqa: S608
+        with refused(self.name):
+            return bool(await self.connection.fetchval(sql))
+
     async def has_nulls(self, key: tuple[str, ...]) -> bool:
         """Return whether a row lacks a part of its key: no range of keys would have it."""
         lacking = " or ".join(f"{quote_ident(name)} is null" for name in key)

@@ -36,7 +36,9 @@ class LoadSqlArgs(BaseModel):
         Column | None,
         Field(description="A column that grows (a sequence, a time of change): only rows beyond the last load's."),
     ] = None
-    full_refresh: Annotated[bool, Field(description="Load from the beginning, whatever was loaded before.")] = False
+    full_refresh: Annotated[
+        bool, Field(description="Load from the beginning, whatever was loaded before; append adds the rows once more.")
+    ] = False
     columns: Annotated[dict[Column, str], Field(description="Name to type, over those of the source.")] = {}
     create_table: Annotated[bool, Field(description="Create the table if it is missing.")] = True
     on_schema_change: Annotated[

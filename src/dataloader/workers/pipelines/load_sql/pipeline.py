@@ -141,8 +141,19 @@ class Load:
         return asked or await self._source.primary_key()
 
     async def _begin_at_mark(self, key: str) -> None:
+        """Go on from the mark of the task.
+
+        Raises:
+            PermanentError: The source ends before it: none of its rows would be loaded, whatever they are.
+        """
         stored = None if self._args.full_refresh else await self._ctx.state.get(self._mark_name)
         mark = await settled_mark(self._source, key, patience_s=self._args.wait_s)
+        if stored is not None and mark is not None and not await self._source.reaches(key, str(stored)):
+            raise PermanentError(
+                f"the greatest {key} of {self._source.name} is {mark}, and it has been loaded up to {stored}: it has "
+                "started over, or its last rows are gone; full_refresh=true loads it from the beginning (mode=append "
+                "adds its rows to those that are there)"
+            )
         after = (str(stored),) if stored is not None else ()
         self.state = replace(
             self.state,
