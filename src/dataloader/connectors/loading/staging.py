@@ -15,6 +15,7 @@ from dataloader.exceptions import InvalidError
 STAGE = TableName("pg_temp", "dl_stage")
 _ORDER = "dl_order_in_stage"
 _ALL = (0, 2**62)
+_ALONE, _BESIDE = "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ async def move_stage(conn: Connection, move: Move, *, source: str, before: int |
         RowError: A row breaks one of the target's rules; the transaction can only be rolled back.
         InvalidError: The target has no unique key on the columns.
     """
+    await _wait_for_others(conn, move, _BESIDE)
     try:
         async with conn.transaction():
             await _move(conn, move, *_ALL)
@@ -137,7 +139,11 @@ async def _last(conn: Connection) -> int:
 async def move_good_rows(
     conn: Connection, move: Move, *, source: str, reject: Callable[[BadRow], None], before: int | None = None
 ) -> int:
-    """Move the staged rows that fit, hand over the others, and return how many were handed over."""
+    """Move the staged rows that fit, hand over the others, and return how many were handed over.
+
+    They go in halves, and so not in the order of their keys: no other job merges into the table meanwhile.
+    """
+    await _wait_for_others(conn, move, _ALONE)
     todo, count = [(1, await _last(conn))], 0
     while todo:
         low, high = todo.pop()
@@ -153,6 +159,12 @@ async def move_good_rows(
                 reject(BadRow(source, None if before is None else before + low, row, reason_of(error)))
                 count += 1
     return count
+
+
+async def _wait_for_others(conn: Connection, move: Move, lock: str) -> None:
+    """Wait until merges into the table that would deadlock with this one have committed."""
+    if move.key:
+        await conn.execute(f"select {lock}(hashtextextended($1, 0))", f"dataloader.merge:{move.table.sql}")
 
 
 async def _staged(conn: Connection, move: Move, place: int) -> list[str]:
