@@ -51,6 +51,21 @@ async def test_a_table_that_is_not_as_expected_fails_its_load(
     assert await scene.rows("select n from t") == ([(300,)] if mode == "replace" else [])
 
 
+async def test_a_column_that_is_not_there_is_noticed_before_anything_is_committed(scene: Scene) -> None:
+    job = await scene.load(source=scene.write("f.csv", CONTENT), expect={"unique": ["nothing"]}, chunk_bytes=1)
+
+    assert "expect names nothing, which is not among the columns: day, n, text" in message(job)
+    assert await scene.pg.fetchval("select to_regclass('t')") is None
+
+
+async def test_a_column_that_a_later_file_adds_may_be_spoken_of(scene: Scene) -> None:
+    files = [scene.write("a.csv", "n\n1\n"), scene.write("b.csv", "n,text\n2,b\n")]
+
+    job = await scene.load(source=files, on_schema_change="evolve", expect={"unique": ["text"]}, chunk_bytes=1)
+
+    assert result(job)["rows"] == 2
+
+
 async def test_what_only_warns_is_in_the_result(scene: Scene) -> None:
     job = await scene.load(source=scene.write("f.csv", CONTENT), expect={"unique": ["n"], "on_failure": "warn"})
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+import asyncpg
 import pytest
 
+from dataloader.workers.pipelines.refusals import refusals
 from tests.loading.scene import Scene, message, result
 
 _TRIGGER = """
@@ -15,6 +19,11 @@ create trigger refuse before insert on t for each row execute function refuse();
 _LATE = """
 create table t (n int, constraint once unique (n) deferrable initially deferred);
 """
+
+
+def kind(job: asyncpg.Record) -> str:
+    """Return the class of the error that ended a job."""
+    return str(json.loads(job["error"])["type"])
 
 
 async def test_a_row_that_a_trigger_refuses_is_rejected(scene: Scene) -> None:
@@ -95,6 +104,48 @@ async def test_a_table_of_another_kind_where_rejects_go_is_refused(scene: Scene)
     job = await scene.load(source=scene.write("f.csv", "n\n1\nx\n"), on_error="reject", columns={"n": "int"})
 
     assert "t_rejects, where rejected rows go, has no column job_id" in message(job)
+
+
+async def test_a_table_whose_types_are_not_those_of_rejects_is_refused(scene: Scene) -> None:
+    await scene.pg.execute(
+        "create table t_rejects"
+        " (job_id bigint, source text, line bigint, row text, reason text, rejected_at timestamptz)"
+    )
+
+    job = await scene.load(source=scene.write("f.csv", "n\n1\nx\n"), on_error="reject", columns={"n": "int"})
+
+    assert kind(job) == "PermanentError"
+    assert "is another table: job_id is bigint and must be uuid; rename it" in message(job)
+
+
+async def test_what_the_database_refuses_for_good_is_not_tried_again(scene: Scene) -> None:
+    await scene.load(source=scene.write("f.csv", "n\n1\nx\n"), on_error="reject", columns={"n": "int"})
+    await scene.pg.execute("truncate t_rejects; alter table t_rejects add judge int not null")
+
+    job = await scene.load(source=scene.write("f.csv", "n\n1\nx\n"), on_error="reject")
+
+    assert kind(job) == "PermanentError"
+    assert json.loads(job["error"]).get("traceback") is None
+    told = 'the database refuses it: null value in column "judge" of relation "t_rejects" violates not-null constraint'
+    assert message(job).startswith(f"{told}; Failing row contains (")
+    assert message(job).endswith(" (23502)")
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.DuplicateTableError, asyncpg.InvalidCachedStatementError, asyncpg.DeadlockDetectedError]
+)
+def test_what_may_pass_is_tried_again(error: type[asyncpg.PostgresError]) -> None:
+    with pytest.raises(error), refusals():
+        raise error("passes")
+
+
+async def test_chunks_that_are_held_in_memory_stay_small_whatever_was_asked(scene: Scene) -> None:
+    path = scene.write("f.csv", "t\n" + f"{'x' * 999}\n" * 9_000)
+
+    job = await scene.load(source=path, on_error="reject", chunk_bytes=1 << 30)
+
+    assert result(job)["rows"] == 9_000
+    assert await scene.rows("select max(bytes) < 8.1 * 1024 * 1024 from dl_chunks") == [(True,)]
 
 
 async def test_an_empty_field_where_missing_values_are_written_otherwise_is_told_apart(scene: Scene) -> None:

@@ -198,6 +198,37 @@ async def test_a_source_that_starts_over_is_noticed(shop: Scene, mode: str) -> N
     assert await shop.rows("select note from t where note = 'anew'") == [("anew",)]
 
 
+async def test_a_column_that_is_expected_and_not_there_is_noticed_in_the_first_chunk(shop: Scene) -> None:
+    job = await shop.load(**HOW, chunk_rows=10, expect={"unique": ["nothing"]})
+
+    assert "expect names nothing, which is not among the columns: id, amount, note, tags" in message(job)
+    assert await shop.pg.fetchval("select to_regclass('t')") is None
+
+
+async def test_a_key_that_was_renamed_between_attempts_is_named(shop: Scene) -> None:
+    await shop.pg.execute("create table t (like orders); alter table t add check (id < 50)")
+    job = await shop.load(**HOW, chunk_rows=20)
+    await shop.pg.execute("alter table orders rename id to number; alter table t drop constraint t_id_check")
+    await shop.pg.execute("update dl_jobs set status = 'queued', finished_at = null, ready = true, max_attempts = 5")
+
+    (again,) = await shop.ended(job["job_id"])
+
+    assert json.loads(again["error"])["type"] == "PermanentError"
+    assert "has no column id; it has number, amount, note, tags; its columns have changed since" in message(again)
+
+
+async def test_a_constraint_that_is_checked_at_the_commit_ends_the_load_at_once(shop: Scene) -> None:
+    await shop.pg.execute(
+        "update orders set amount = 1; create table t (like orders, unique (amount) deferrable initially deferred)"
+    )
+
+    job = await shop.load(**HOW)
+
+    assert json.loads(job["error"])["type"] == "PermanentError"
+    assert "duplicate key value violates unique constraint" in message(job)
+    assert "Key (amount)=(1.00) already exists (23505)" in message(job)
+
+
 async def test_a_source_whose_rows_are_gone_brings_nothing(shop: Scene) -> None:
     await shop.load(**NEW)
     await shop.pg.execute("delete from orders")

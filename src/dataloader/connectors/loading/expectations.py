@@ -38,17 +38,27 @@ class Expectations:
         return keys | {*self.max_null_fraction, *self.accepted_range, *self.freshness}
 
 
+async def known_types(conn: Connection, table: TableName, expected: Expectations) -> Mapping[str, str]:
+    """Return the types of a table's columns, once every column that is spoken of is among them.
+
+    Raises:
+        PermanentError: An expectation speaks of a column that does not exist.
+    """
+    shape = await describe_table(conn, table)
+    types = {} if shape is None else shape.columns
+    unknown = sorted(expected.columns - types.keys())
+    if unknown:
+        raise PermanentError(f"expect names {', '.join(unknown)}, which is not among the columns: {', '.join(types)}")
+    return types
+
+
 async def disappointments(conn: Connection, table: TableName, expected: Expectations) -> list[str]:
     """Return what does not hold, a sentence each.
 
     Raises:
         PermanentError: An expectation speaks of a column that does not exist, or cannot be asked of it.
     """
-    shape = await describe_table(conn, table)
-    types = {} if shape is None else dict(shape.columns)
-    unknown = sorted(expected.columns - types.keys())
-    if unknown:
-        raise PermanentError(f"expect names {', '.join(unknown)}, which is not among the columns: {', '.join(types)}")
+    types = await known_types(conn, table, expected)
     try:
         return [said async for said in _asked(conn, table, expected, types)]
     except (asyncpg.DataError, asyncpg.SyntaxOrAccessError) as error:

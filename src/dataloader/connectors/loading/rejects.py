@@ -17,7 +17,7 @@ COLUMNS = {
     "line": "bigint",
     "row": "text",
     "reason": "text",
-    "rejected_at": "timestamptz",
+    "rejected_at": "timestamp with time zone",
 }
 _SUFFIX = "_rejects"
 
@@ -35,10 +35,20 @@ async def _check(conn: Connection, rejects: TableName) -> None:
         PermanentError: It is another one than rejects are kept in.
     """
     shape = await describe_table(conn, rejects)
-    lacking = [name for name in COLUMNS if shape is None or name not in shape.columns]
+    columns, texts = (shape.columns, shape.texts) if shape else ({}, frozenset())
+    lacking = [name for name in COLUMNS if name not in columns]
     if lacking:
         raise PermanentError(
             f"{rejects}, where rejected rows go, has no column {', '.join(lacking)}; rename that table to reject rows"
+        )
+    unfit = [
+        f"{name} is {columns[name]} and must be {kind}"
+        for name, kind in COLUMNS.items()
+        if kind != ("text" if name in texts else columns[name])
+    ]
+    if unfit:
+        raise PermanentError(
+            f"{rejects}, where rejected rows go, is another table: {', '.join(unfit)}; rename it to reject rows"
         )
 
 

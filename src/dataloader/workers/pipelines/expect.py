@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dataloader.connectors.identifiers import TableName
-from dataloader.connectors.loading.expectations import Expectations, disappointments
+from dataloader.connectors.loading.expectations import Expectations, disappointments, known_types
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
 
@@ -42,6 +42,16 @@ class Expect(BaseModel):
         """Return them for the connectors."""
         groups = tuple((one,) if isinstance(one, str) else tuple(one) for one in self.unique)
         return Expectations(self.max_null_fraction, groups, self.accepted_range, self.freshness)
+
+
+async def check_names(expect: Expect | None, tx: ChunkTransaction, table: TableName) -> None:
+    """Refuse expectations of columns that a table lacks, before it is loaded.
+
+    Raises:
+        PermanentError: One speaks of such a column.
+    """
+    if expect is not None:
+        await known_types(tx.connection, table, expect.expectations())
 
 
 async def check(expect: Expect | None, tx: ChunkTransaction, table: TableName) -> list[str]:

@@ -84,7 +84,11 @@ class LoadFileArgs(BaseModel):
     ] = 1
     chunk_bytes: Annotated[
         int | None,
-        Field(ge=1, le=1 << 30, description="Bytes per transaction; by default as many as take two seconds."),
+        Field(
+            ge=1,
+            le=1 << 30,
+            description="Bytes per transaction, 8 MiB at most with on_error=reject; by default as take two seconds.",
+        ),
     ] = None
 
     @field_validator("table")

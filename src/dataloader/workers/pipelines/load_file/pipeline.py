@@ -17,7 +17,7 @@ from dataloader.connectors.loading.rows import RowError
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
-from dataloader.workers.pipelines.expect import check
+from dataloader.workers.pipelines.expect import check, check_names
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs
 from dataloader.workers.pipelines.load_file.columnar import ColumnarLayout, Reader, open_columnar
 from dataloader.workers.pipelines.load_file.formats import Layout, find_layout
@@ -25,6 +25,7 @@ from dataloader.workers.pipelines.load_file.state import LoadState, Segment
 from dataloader.workers.pipelines.load_file.waves import at_once, cut
 from dataloader.workers.pipelines.load_file.writing import TooManyRejectsError, Writer, Written
 from dataloader.workers.pipelines.pace import Pace, Span
+from dataloader.workers.pipelines.refusals import refusals
 from dataloader.workers.pipelines.registry import register
 from dataloader.workers.pipelines.target import Binding, Target
 
@@ -40,6 +41,7 @@ _UNCLOSED = "unterminated CSV quoted field"
 async def load_file(args: LoadFileArgs, ctx: JobContext) -> AsyncGenerator[None, None]:
     """Load files (CSV, JSON Lines, Parquet; local, behind HTTP, in buckets) into a table, each row exactly once."""
     async with AsyncExitStack() as stack:
+        stack.enter_context(refusals())
         files = await _find(args, ctx.files, stack)
         versions = [(file.name, await file.look()) for file in files]
         load = Load(args, ctx, LoadState.of(versions, ctx.checkpoint))
@@ -93,7 +95,8 @@ class Load:
         self._ctx = ctx
         self.state = state
         self._target = Target(args.wish, parse_target(args.table, schema=ctx.settings.pg_schema), ctx.job_id)
-        self._pace = Pace(_STREAMED if args.on_error == "fail" else _HELD, fixed=args.chunk_bytes)
+        span = _STREAMED if args.on_error == "fail" else _HELD
+        self._pace = Pace(span, fixed=None if args.chunk_bytes is None else min(args.chunk_bytes, span.most))
         self._total = state.total_bytes
         self.warnings: list[str] = []
 
@@ -205,6 +208,8 @@ class Load:
         if binding is None:
             incoming = opened.layout.incoming(opened.content.name)
             binding = await self._target.bind(tx, incoming, begun=self.state.rows > 0, advice="trigger a new job")
+            if not self._args.wish.evolve or self.state.is_in_last_file:
+                await check_names(self._args.expect, tx, self._target.into)
             opened.binding = binding
             opened.layout.suit(tuple(binding.columns.values()), exact=self._args.on_error == "reject")
         writer = Writer(self._args, opened.layout, binding, opened.content.name, opened.content.encoding.server)

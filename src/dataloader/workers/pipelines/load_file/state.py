@@ -80,6 +80,11 @@ class LoadState:
         return Place(self.offset, self.line)
 
     @property
+    def is_in_last_file(self) -> bool:
+        """Whether no file comes after the one that is being loaded."""
+        return self.file + 1 >= len(self.files)
+
+    @property
     def total_bytes(self) -> int | None:
         """Bytes of all files, None if one does not say."""
         sizes = [size for _, size, _ in self.files]
@@ -114,8 +119,14 @@ class LoadState:
 
     def next_file(self, *, read_bytes: int) -> LoadState:
         """Return the state at the beginning of the next file; finished behind the last."""
-        last = self.file + 1 >= len(self.files)
-        return replace(self, file=self.file + 1, bytes=self.bytes + read_bytes, offset=0, line=1, finished=last)
+        return replace(
+            self,
+            file=self.file + 1,
+            bytes=self.bytes + read_bytes,
+            offset=0,
+            line=1,
+            finished=self.is_in_last_file,
+        )
 
     def as_json(self) -> dict[str, object]:
         """Return what a checkpoint keeps."""

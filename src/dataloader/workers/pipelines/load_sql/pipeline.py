@@ -17,9 +17,10 @@ from dataloader.connectors.sql.source import Bounds
 from dataloader.exceptions import PermanentError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
-from dataloader.workers.pipelines.expect import check
+from dataloader.workers.pipelines.expect import check, check_names
 from dataloader.workers.pipelines.load_sql.args import LoadSqlArgs
 from dataloader.workers.pipelines.pace import Pace, Span
+from dataloader.workers.pipelines.refusals import refusals
 from dataloader.workers.pipelines.registry import register
 from dataloader.workers.pipelines.target import Binding, Incoming, Target
 
@@ -37,19 +38,23 @@ _PORTABLE = frozenset(
 @register("load.sql", queue="load.sql")
 async def load_sql(args: LoadSqlArgs, ctx: JobContext) -> AsyncGenerator[None, None]:
     """Load a query or table of another PostgreSQL into a table, whole or only what is new, each row exactly once."""
-    async with open_source(
+    opened = open_source(
         named_dsn(ctx.settings, args.connection),
         connection_name=args.connection,
         query=args.query,
         table=args.source_table,
-    ) as source:
-        load = Load(args, ctx, source)
-        await load.begin()
-        while not load.state.finished:
-            await load.step()
-            yield
-        mark = load.state.after[0] if args.incremental_key and load.state.after else None
-        ctx.result = {"rows": load.state.rows, "mark": mark} | ({"warnings": load.warnings} if load.warnings else {})
+    )
+    with refusals():
+        async with opened as source:
+            load = Load(args, ctx, source)
+            await load.begin()
+            while not load.state.finished:
+                await load.step()
+                yield
+            mark = load.state.after[0] if args.incremental_key and load.state.after else None
+            ctx.result = {"rows": load.state.rows, "mark": mark} | (
+                {"warnings": load.warnings} if load.warnings else {}
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,7 @@ class Load:
         """
         if self._ctx.checkpoint is not None:
             self.state = SqlState.of(self._ctx.checkpoint)
+            self._check_has(self.state.key, "; its columns have changed since this load began, trigger a new job")
             return
         key = await self._key()
         if key and await self._source.has_nulls(key):
@@ -133,12 +139,15 @@ class Load:
     async def _key(self) -> tuple[str, ...]:
         args = self._args
         asked = (args.incremental_key,) if args.incremental_key else tuple(args.primary_key)
-        missing = [name for name in asked if name not in self._source.columns]
-        if missing:
-            raise PermanentError(
-                f"{self._source.name} has no column {', '.join(missing)}; it has {', '.join(self._source.columns)}"
-            )
+        self._check_has(asked)
         return asked or await self._source.primary_key()
+
+    def _check_has(self, key: tuple[str, ...], advice: str = "") -> None:
+        """Refuse a key that is not among the source's columns."""
+        missing = [name for name in key if name not in self._source.columns]
+        if missing:
+            known = ", ".join(self._source.columns)
+            raise PermanentError(f"{self._source.name} has no column {', '.join(missing)}; it has {known}{advice}")
 
     async def _begin_at_mark(self, key: str) -> None:
         """Go on from the mark of the task.
@@ -216,6 +225,7 @@ class Load:
                 begun=self.state.rows > 0 or self.state.begun_after is not None,
                 advice="full_refresh=true loads everything anew",
             )
+            await check_names(self._args.expect, tx, self._target.into)
         return self._binding
 
     async def _copy(self, tx: ChunkTransaction, binding: Binding, bounds: Bounds) -> int:

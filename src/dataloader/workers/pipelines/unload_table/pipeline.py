@@ -17,6 +17,7 @@ from dataloader.connectors.unloading.publishing import MANIFEST, part_names
 from dataloader.exceptions import PermanentError, RetryLater, SourceError
 from dataloader.workers.chunks import ChunkTransaction
 from dataloader.workers.job_context import JobContext
+from dataloader.workers.pipelines.refusals import refusals
 from dataloader.workers.pipelines.registry import register
 from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
 from dataloader.workers.pipelines.unload_table.manifest import manifest_of
@@ -32,26 +33,27 @@ _TAKEN_RETRY_S = 30.0
 @register("unload.table", queue="unload.table")
 async def unload_table(args: UnloadTableArgs, ctx: JobContext) -> AsyncGenerator[None, None]:
     """Write a table or query into files in a directory or bucket, in parts, with a manifest once all are there."""
-    form = await asyncio.to_thread(args.form)
-    shelf = await asyncio.to_thread(open_shelf, args.target, ctx.settings, ctx.job_id)
-    async with open_unloaded(args, ctx.settings) as source:
-        unload = Unload(args, ctx, source, form=form, shelf=shelf)
-        await unload.begin()
-        async with aclosing(unload.compare()) as blocks:
-            async for _ in blocks:
+    with refusals():
+        form = await asyncio.to_thread(args.form)
+        shelf = await asyncio.to_thread(open_shelf, args.target, ctx.settings, ctx.job_id)
+        async with open_unloaded(args, ctx.settings) as source:
+            unload = Unload(args, ctx, source, form=form, shelf=shelf)
+            await unload.begin()
+            async with aclosing(unload.compare()) as blocks:
+                async for _ in blocks:
+                    yield
+            while not unload.state.complete:
+                await unload.step()
                 yield
-        while not unload.state.complete:
-            await unload.step()
-            yield
-    await unload.publish()
-    await unload.clean()
-    state = unload.state
-    ctx.result = {
-        "rows": state.rows,
-        "bytes": state.bytes,
-        "parts": len(state.parts),
-        "manifest": f"{shelf.name}/{MANIFEST}",
-    }
+        await unload.publish()
+        await unload.clean()
+        state = unload.state
+        ctx.result = {
+            "rows": state.rows,
+            "bytes": state.bytes,
+            "parts": len(state.parts),
+            "manifest": f"{shelf.name}/{MANIFEST}",
+        }
 
 
 class Unload:
