@@ -148,6 +148,13 @@ async def test_chunks_that_are_held_in_memory_stay_small_whatever_was_asked(scen
     assert await scene.rows("select max(bytes) < 8.1 * 1024 * 1024 from dl_chunks") == [(True,)]
 
 
+@pytest.mark.parametrize("mode", ["append", "replace"])
+async def test_a_schema_that_does_not_exist_is_named_with_the_table(scene: Scene, mode: str) -> None:
+    job = await scene.load(source=scene.write("f.csv", "n\n1\n"), table="no.such", mode=mode)
+
+    assert message(job) == "the schema no of the table no.such does not exist; create it"
+
+
 async def test_an_empty_field_where_missing_values_are_written_otherwise_is_told_apart(scene: Scene) -> None:
     job = await scene.load(source=scene.write("f.csv", "k,n\na,1\nb,\nc,NA\n"), null="NA")
 

@@ -63,7 +63,7 @@ def test_a_name_of_63_bytes_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["dl_jobs", "jobs.dl_jobs", '"dl_jobs"'])
 def test_the_services_own_tables_are_no_target(text: str) -> None:
-    with pytest.raises(InvalidError, match="reserved"):
+    with pytest.raises(InvalidError, match=f"^{text} is reserved"):
         parse_target(text, schema="jobs")
 
 

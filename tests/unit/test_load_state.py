@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataloader.connectors.delimited.cutter import Place
 from dataloader.connectors.files import FileVersion
+from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.state import LoadState, Segment
 
 RECORDS = 60
@@ -54,6 +57,17 @@ def test_every_record_is_loaded_once_whatever_is_committed_before_a_load_is_brok
 
     assert loaded == [1] * RECORDS
     assert (state.place, state.rows) == (Place(RECORDS * 10, RECORDS + 1), RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [("abcx", "x is new;"), ("b", "a is gone (and 1 more);"), ("acxy", "x is new (and 1 more), b is gone;")],
+)
+def test_files_that_came_or_went_since_a_load_began_are_named(names: str, told: str) -> None:
+    begun = LoadState.of([(name, FileVersion(10, "v")) for name in "abc"], None)
+
+    with pytest.raises(PermanentError, match=re.escape(f"no longer those it began with: {told} trigger a new job")):
+        LoadState.of([(name, FileVersion(10, "v")) for name in sorted(names)], json.loads(json.dumps(begun.as_json())))
 
 
 def test_nothing_lies_between_segments_that_meet() -> None:

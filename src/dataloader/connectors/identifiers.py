@@ -93,7 +93,7 @@ def parse_target(text: str, *, schema: str) -> TableName:
     if table.schema.startswith("pg_") or table.schema == "information_schema":
         raise InvalidError(f"{table} lies in a schema of the server's own; load into a table that is kept")
     if table.schema == schema and table.name.startswith(RESERVED_PREFIX):
-        raise InvalidError(f"{table} is reserved: names that begin with {RESERVED_PREFIX} are Dataloader's own")
+        raise InvalidError(f"{text} is reserved: names that begin with {RESERVED_PREFIX} are Dataloader's own")
     return table
 
 

@@ -203,6 +203,8 @@ class Target:
                 await swap.drop(tx.connection, table)
 
     async def _create_new(self, conn: Connection, incoming: Incoming) -> None:
+        if not await conn.fetchval("select to_regnamespace($1) is not null", quote_ident(self.table.schema)):
+            raise PermanentError(f"the schema {self.table.schema} of the table {self.table} does not exist; create it")
         columns = self._types(incoming)
         key = self._key(dict(zip(incoming.fields, columns, strict=True)), tuple(columns))
         await ensure_table(conn, self.into, columns, primary_key=key)

@@ -68,7 +68,9 @@ class LoadState:
         named = tuple((str(n), s, str(t)) for n, s, t in checkpoint["files"])
         then = cls(**{**checkpoint, "files": named, "ahead": ahead})
         if [name for name, _, _ in then.files] != [name for name, _, _ in now]:
-            raise PermanentError("the files of this load are no longer those it began with; trigger a new job")
+            raise PermanentError(
+                f"the files of this load are no longer those it began with{_difference(then, now)}; trigger a new job"
+            )
         for before, after in zip(then.files, now, strict=True):
             if before != after:
                 raise FileChangedError(after[0])
@@ -131,3 +133,13 @@ class LoadState:
     def as_json(self) -> dict[str, object]:
         """Return what a checkpoint keeps."""
         return asdict(self)
+
+
+def _difference(then: LoadState, now: Sequence[tuple[str, int | None, str]]) -> str:
+    """Return which files came, and which are gone, for a message: the first of either."""
+    old, new = {name for name, _, _ in then.files}, {name for name, _, _ in now}
+    told = ((sorted(new - old), "is new"), (sorted(old - new), "is gone"))
+    parts = [
+        f"{names[0]} {what}" + (f" (and {len(names) - 1} more)" if names[1:] else "") for names, what in told if names
+    ]
+    return f": {', '.join(parts)}" if parts else ": their order is another"
