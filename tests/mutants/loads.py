@@ -232,4 +232,28 @@ LOADS = (
         (Edit(WRITER, "text = _MARK + data", "text = data"), Edit(WRITER, "skip_rows=1, ", "")),
         ("tests/unit/test_parquet_writer.py",),
     ),
+    Mutant(
+        "merges that meet",
+        "two merges of the same keys that set rows aside deadlock, and one is tried again later",
+        (Edit(f"{COPIES}/staging.py", "await _wait_for_others(conn, move, _ALONE)", "pass"),),
+        (f"{LOADING}/test_merging.py",),
+    ),
+    Mutant(
+        "merges that meet one by key",
+        "a merge that sets rows aside deadlocks with one that goes by key",
+        (Edit(f"{COPIES}/staging.py", "await _wait_for_others(conn, move, _BESIDE)", "pass"),),
+        (f"{LOADING}/test_merging.py",),
+    ),
+    Mutant(
+        "days as the server likes them",
+        "a file is loaded with other days and instants where the database has another time zone",
+        (Edit(f"{WORKERS}/chunks.py", ', "timezone": "UTC", "datestyle": "ISO, MDY"', ""),),
+        (f"{LOADING}/test_csv.py", "-k", "whatever_the_database"),
+    ),
+    Mutant(
+        "dlt among the service's own tables",
+        "a dlt source alters the queue of jobs",
+        (Edit(f"{WORKERS}/pipelines/dlt_run/dataset.py", "if own in {", "if None in {"),),
+        ("tests/workers/test_dlt.py", "-k", "staging_would_be"),
+    ),
 )
