@@ -28,6 +28,7 @@ class Wish:
         types: Column to type, over what the source suggests.
         create: Create the table if it is missing.
         evolve: Add columns that the table lacks and widen its types, instead of refusing.
+        key_orders: Whether the key orders what is read: a table to replace need not hold rows apart by it.
     """
 
     mode: str
@@ -35,6 +36,7 @@ class Wish:
     types: Mapping[str, str] = field(default_factory=dict)
     create: bool = True
     evolve: bool = False
+    key_orders: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ class Target:
         """Accept a table to replace that holds its rows apart by the key, as a new one would."""
         names = [name for _, name in self._matched(incoming, replaced)]
         key = self._key(dict(zip(incoming.fields, names, strict=True)), names)
-        if key and not await tells_apart(conn, self.table, key):
+        if key and not self.wish.key_orders and not await tells_apart(conn, self.table, key):
             raise PermanentError(
                 f"{self.table} has no primary key ({', '.join(key)}), and mode=replace keeps its constraints; "
                 f"alter table {self.table.sql} add primary key ({quote_all(key)}), or leave primary_key out"

@@ -94,6 +94,7 @@ class LoadSqlArgs(BaseModel):
             self.columns,
             create=self.create_table,
             evolve=self.on_schema_change == "evolve",
+            key_orders=True,
         )
 
     @property
