@@ -367,3 +367,12 @@ async def test_floats_that_come_take_no_digits_from_stored_numbers(shop: Scene) 
         ("12345678901234567890.123", "9007199254740993", "5", "1.50"),
         ("1.5", "NaN", "99999999999", "1000.50"),
     ]
+
+
+async def test_a_key_that_orders_what_is_read_need_not_be_one_of_the_table_that_is_replaced(shop: Scene) -> None:
+    await shop.pg.execute("create view given as select n from generate_series(1, 5) n; create table t (n int)")
+
+    job = await shop.load(connection="shop", source_table="given", mode="replace", primary_key=["n"], chunk_rows=2)
+
+    assert result(job)["rows"] == 5
+    assert await shop.rows("select n from t order by n") == [(n,) for n in range(1, 6)]
