@@ -115,7 +115,7 @@ LOADS = (
     Mutant(
         "key that replacing forgets",
         "a table replaced with primary_key has none",
-        (Edit(TARGET, "if key and not await tells_apart(conn, self.table, key):", "if False:"),),
+        (Edit(TARGET, "not self.wish.key_orders and not await tells_apart(conn, self.table, key)", "False"),),
         (EVOLVING,),
     ),
     Mutant(
