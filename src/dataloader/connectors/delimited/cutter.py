@@ -59,7 +59,7 @@ class RecordReader:
     ) -> None:
         self._blocks = blocks
         self._tail = tail
-        self._blank = re.compile(rb"(?:\r?\n)*" if dialect.newline == "\n" else rb"\r*")
+        self._blanks = re.compile(rb"(?:\r?\n)*" if dialect.newline == "\n" else rb"\r*")
         self._newline = dialect.newline.encode()
         self._normal = _Newlines(dialect)
         self._quotes = quotes_of(dialect)
@@ -84,8 +84,23 @@ class RecordReader:
         Raises:
             PermanentError: A record is longer than allowed.
         """
-        self._quotes.reset()
         self._normal.reset()
+        async with aclosing(self._stored(limit_bytes)) as blocks:
+            async for block in blocks:
+                if data := self._normal.feed(block):
+                    yield data
+        if tail := self._normal.finish(last=self._tail and self.at_end):
+            yield tail
+
+    async def skip(self, limit_bytes: int) -> None:
+        """Read over a piece: `place` and `at_end` are as if it had been given."""
+        async with aclosing(self._stored(limit_bytes)) as blocks:
+            async for _ in blocks:
+                pass
+
+    async def _stored(self, limit_bytes: int) -> AsyncGenerator[bytes, None]:
+        """Yield a piece as it is stored."""
+        self._quotes.reset()
         read = unfinished = 0
         record_line = self.place.line
         while block := await self._next(max(limit_bytes - read, min(read, _STEP_BYTES))):
@@ -97,8 +112,10 @@ class RecordReader:
             if end is not None and read >= limit_bytes:
                 self._rest = block[end:] + self._rest
                 self._pass(block[:end])
-                yield self._normal.feed(block[:end])
-                await self._pass_blank()
+                yield block[:end]
+                async with aclosing(self._blank()) as blanks:
+                    async for blank in blanks:
+                        yield blank
                 break
             if unfinished > self._max_record_bytes:
                 raise PermanentError(
@@ -106,21 +123,19 @@ class RecordReader:
                     "is a quote not closed?"
                 )
             self._pass(block)
-            yield self._normal.feed(block)
+            yield block
         if self.at_end and self._tail and self._quotes.inside:
             self.unclosed_line = record_line
-        if tail := self._normal.finish(last=self._tail and self.at_end):
-            yield tail
 
-    async def _pass_blank(self) -> None:
-        """Take the blank lines behind a piece to it: at the end of the file they are no rows, before it they are."""
+    async def _blank(self) -> AsyncGenerator[bytes, None]:
+        """Yield the blank lines behind a piece: at the end of the file they are no rows, before it they are."""
         begin = self.place
         while block := await self._next(_STEP_BYTES):
             if self.place.offset - begin.offset > self._max_record_bytes:
                 raise PermanentError(
                     f"{self._name}, line {begin.line}: more than {self._max_record_bytes} bytes of blank lines follow"
                 )
-            match = self._blank.match(block)
+            match = self._blanks.match(block)
             size = match.end() if match else 0
             if block[size:] == b"\r" and (more := await self._next(1)):
                 self._rest = block[size:] + more + self._rest
@@ -130,15 +145,9 @@ class RecordReader:
             elif size < len(block):
                 self._rest = block[size:] + self._rest
             self._pass(block[:size])
-            self._normal.feed(block[:size])
+            yield block[:size]
             if size < len(block):
                 return
-
-    async def skip(self, limit_bytes: int) -> None:
-        """Read over a piece: `place` and `at_end` are as if it had been given."""
-        async with aclosing(self.piece(limit_bytes)) as blocks:
-            async for _ in blocks:
-                pass
 
     async def _next(self, wanted: int) -> bytes:
         """Return what comes next, no more than wanted; nothing at the end."""
