@@ -6,14 +6,14 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.chaos.processes import Fleet
-from tests.workers.harness import eventually, finished
+from dataloader.domain.jobs import NewJob
+from tests.chaos.processes import Fleet, ServiceProcess
+from tests.workers.harness import enqueue, eventually, finished
 
 TRY_AGAIN_NOW = """
 with tried as (
@@ -39,12 +39,12 @@ class Killed:
 async def kill_again_and_again(
     fleet: Fleet,
     pg: Any,
-    job_id: UUID,
+    job: NewJob,
     *,
     kills: int,
     chance: random.Random,
     within_s: float,
-    ask: Callable[[], Awaitable[Any]],
+    ask: str,
     in_child: bool = False,
     **settings: Any,
 ) -> Killed:
@@ -53,27 +53,35 @@ async def kill_again_and_again(
     Args:
         fleet: Starts workers.
         pg: A connection.
-        job_id: The only job.
+        job: What they run; no other job is there.
         kills: How often.
         chance: Says after what while.
         within_s: The longest while.
-        ask: Asked behind each kill.
+        ask: Query of one value for the job's id, asked behind each kill.
         in_child: The job runs in a child: that and the worker are killed in turn.
         settings: Of the workers.
     """
+    (job_id,) = await enqueue(pg, fleet.settings, replace(job, max_attempts=100))
+    tasks = job.task if in_child else ""
+
+    def start() -> ServiceProcess:
+        return fleet.start(
+            queues={job.queue: 1}, dl_default_lease_ttl_sec=2, pg_pool_size=4, dl_process_tasks=tasks, **settings
+        )
+
     seen: list[Any] = []
-    worker = fleet.start(dl_default_lease_ttl_sec=2, pg_pool_size=4, **settings)
+    worker = start()
     for kill in range(kills):
         await eventually(lambda epoch=kill + 1: _has_advanced(pg, job_id, epoch), within_s=60)  # type: ignore[misc]
         await asyncio.sleep(chance.uniform(0, within_s))
         child = await asyncio.to_thread(_child_of, worker.pid) if in_child else None
         if child is None or kill % 2:
             await worker.kill()
-            seen.append(await ask())
-            worker = fleet.start(dl_default_lease_ttl_sec=2, pg_pool_size=4, **settings)
+            seen.append(await pg.fetchval(ask, job_id))
+            worker = start()
         else:
             os.kill(child, signal.SIGKILL)
-            seen.append(await ask())
+            seen.append(await pg.fetchval(ask, job_id))
             await eventually(lambda: pg.fetchval(TRY_AGAIN_NOW, job_id), within_s=20)
     (row,) = await finished(pg, [job_id], within_s=600)
     return Killed(row, seen)

@@ -85,7 +85,7 @@ class Fleet:
     """Starts processes of the service for one test, and leaves none."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        self._settings = settings
+        self.settings = settings
         self._folder = folder
         self.started: list[ServiceProcess] = []
 
@@ -94,7 +94,7 @@ class Fleet:
     ) -> ServiceProcess:
         """Start a process, of all roles when `command` is empty; it may take a second until it works."""
         workers = [{"queue": queue, "concurrency": slots} for queue, slots in (queues or {"chaos": 4}).items()]
-        settings = self._settings.model_dump(exclude_unset=True) | overrides
+        settings = self.settings.model_dump(exclude_unset=True) | overrides
         environment = {name.upper(): _text(value) for name, value in settings.items() if value is not None}
         log = self._folder / f"process-{len(self.started)}.log"
         inherited = {name: value for name, value in os.environ.items() if name.startswith(("COV", "PATH", "HOME"))}

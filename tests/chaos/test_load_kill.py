@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from tests.chaos.conftest import FULL, Size
 from tests.chaos.killing import kill_again_and_again
 from tests.chaos.processes import Fleet
-from tests.workers.harness import enqueue
 
 CHUNK_BYTES = 64 * 1024
 CHECK = "select count(*) as rows, count(distinct n) as different, sum(n) as total, sum(hashtext(text)) as hash from t"
@@ -69,7 +66,6 @@ async def test_a_file_is_loaded_once_whatever_is_killed(
     *,
     fleet: Fleet,
     pg: Any,
-    settings: Settings,
     tmp_path: Path,
     size: Size,
     chance: random.Random,
@@ -90,19 +86,16 @@ async def test_a_file_is_loaded_once_whatever_is_killed(
         "chunk_bytes": CHUNK_BYTES,
         "parallel": parallel,
     }
-    (job_id,) = await enqueue(pg, settings, NewJob("load.file", "load.file", args, max_attempts=100))
     killed = await kill_again_and_again(
         fleet,
         pg,
-        job_id,
+        NewJob("load.file", "load.file", args),
         kills=kills,
         chance=chance,
         within_s=0.1,
-        ask=partial(pg.fetchval, OFFSET, job_id),
+        ask=OFFSET,
         in_child=in_child,
-        queues={"load.file": 1},
         dl_source_roots=str(tmp_path),
-        dl_process_tasks="load.file" if in_child else "",
     )
     row, offsets = killed.row, killed.seen
 
@@ -133,7 +126,6 @@ async def test_little_is_loaded_again_after_a_kill(
     *,
     fleet: Fleet,
     pg: Any,
-    settings: Settings,
     tmp_path: Path,
     size: Size,
     chance: random.Random,
@@ -146,19 +138,16 @@ async def test_little_is_loaded_again_after_a_kill(
     source = tmp_path / "source"
     await asyncio.to_thread(write_source, source, rows)
     args = {"source": str(source), "table": "t", "parallel": parallel}
-    (job_id,) = await enqueue(pg, settings, NewJob("load.file", "load.file", args, max_attempts=100))
     killed = await kill_again_and_again(
         fleet,
         pg,
-        job_id,
+        NewJob("load.file", "load.file", args),
         kills=kills,
         chance=chance,
         within_s=4,
-        ask=partial(pg.fetchval, UNCOMMITTED, job_id),
+        ask=UNCOMMITTED,
         in_child=in_child,
-        queues={"load.file": 1},
         dl_source_roots=str(tmp_path),
-        dl_process_tasks="load.file" if in_child else "",
     )
     row, repeated = killed.row, killed.seen
 

@@ -9,18 +9,15 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from tests.chaos.conftest import FULL, Size
 from tests.chaos.killing import kill_again_and_again
 from tests.chaos.processes import Fleet
-from tests.workers.harness import enqueue
 
 TARGETS = ["directory", "bucket"]
 """The first one; `make chaos` goes to both."""
@@ -75,7 +72,6 @@ async def test_a_table_is_unloaded_once_whatever_is_killed(
     *,
     fleet: Fleet,
     pg: Any,
-    settings: Settings,
     target: Target,
     size: Size,
     chance: random.Random,
@@ -87,18 +83,14 @@ async def test_a_table_is_unloaded_once_whatever_is_killed(
         f"insert into t select n, format(E'row \"%s\"\\nof the table', n) from generate_series(1, {rows}) n"
     )
     args = {"table": "t", "target": target.address, "part_rows": rows // (kills * 6)}
-    (job_id,) = await enqueue(pg, settings, NewJob("unload.table", "unload.table", args))
     killed = await kill_again_and_again(
         fleet,
         pg,
-        job_id,
+        NewJob("unload.table", "unload.table", args),
         kills=kills,
         chance=chance,
         within_s=0.1,
-        ask=partial(
-            pg.fetchval, "select jsonb_array_length(checkpoint->'parts') from dl_jobs where job_id = $1", job_id
-        ),
-        queues={"unload.table": 1},
+        ask=PARTS,
         **target.settings,
     )
     row, parts = killed.row, killed.seen
