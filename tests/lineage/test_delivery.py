@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from dataloader.config import Settings
+from dataloader.domain import lineage
+from dataloader.domain.lineage import Transition
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.queries import load_queries
 from dataloader.workers.lineage import Timing
@@ -87,6 +90,23 @@ async def test_an_event_that_is_refused_is_passed_over(make_settings: Make, pg: 
         assert 'dataloader_lineage_events_total{result="refused"} 3.0' in teller.metrics()
 
     assert [event["eventType"] for event in receiver.events] == ["COMPLETE"]
+
+
+async def test_an_event_that_cannot_be_put_together_is_passed_over(
+    make_settings: Make, pg: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(transition: Transition, **given: Any) -> dict[str, object] | None:
+        if transition.kind == "claimed":
+            raise KeyError("unforeseen")
+        return lineage.build(transition, **given)
+
+    async with receiving() as receiver, telling_of_runs(make_settings(dl_lineage_url=receiver.url)) as teller:
+        monkeypatch.setattr("dataloader.workers.lineage.build", build)
+        await run(pg, 2)
+        await teller.until(lambda: receiver.ends == 2)
+        assert 'dataloader_lineage_events_total{result="refused"} 2.0' in teller.metrics()
+
+    assert [event["eventType"] for event in receiver.events] == ["COMPLETE"] * 2
 
 
 async def test_what_one_process_could_not_tell_the_next_one_tells(make_settings: Make, pg: Connection) -> None:

@@ -133,7 +133,13 @@ class Lineage(Periodic):
         """Tell of one change; return whether it needs no more telling."""
         lines = _lines(row)
         columns = await self._columns(connection, lines)
-        event = build(_transition(row), namespace=self._ctx.settings.dl_lineage_namespace, lines=lines, columns=columns)
+        namespace = self._ctx.settings.dl_lineage_namespace
+        try:
+            event = build(_transition(row), namespace=namespace, lines=lines, columns=columns)
+        except Exception:
+            self._ctx.metrics.lineage("refused")
+            self._logger.exception("an event of lineage cannot be put together and is passed over", id=row["event_id"])
+            return True
         if event is None:
             return True
         try:
