@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -70,9 +71,9 @@ async def kill_again_and_again(
         )
 
     seen: list[Any] = []
-    worker = start()
+    worker, epoch = start(), 0
     for kill in range(kills):
-        await eventually(lambda epoch=kill + 1: _has_advanced(pg, job_id, epoch), within_s=60)  # type: ignore[misc]
+        epoch = await eventually(partial(_advanced, pg, job_id, epoch), within_s=60)
         await asyncio.sleep(chance.uniform(0, within_s))
         child = await asyncio.to_thread(_child_of, worker.pid) if in_child else None
         if child is None or kill % 2:
@@ -87,15 +88,15 @@ async def kill_again_and_again(
     return Killed(row, seen)
 
 
-async def _has_advanced(pg: Any, job_id: UUID, epoch: int) -> bool:
-    """Return whether the run of an epoch has committed a chunk, or all is done."""
-    found = await pg.fetchrow(
-        "select exists (select from dl_chunks where job_id = $1 and epoch = $2) as advanced, finished_at"
-        " from dl_jobs where job_id = $1",
+async def _advanced(pg: Any, job_id: UUID, after: int) -> int | None:
+    """Return the epoch of a later run that has committed a chunk, that of the job when all is done."""
+    epoch: int | None = await pg.fetchval(
+        "select coalesce((select max(epoch) from dl_chunks where job_id = $1 and epoch > $2),"
+        " (select epoch from dl_jobs where job_id = $1 and finished_at is not null))",
         job_id,
-        epoch,
+        after,
     )
-    return found["advanced"] or found["finished_at"] is not None
+    return epoch
 
 
 def _child_of(pid: int) -> int | None:

@@ -99,6 +99,29 @@ def test_what_is_right_is_found_right() -> None:
     assert (refused_writes(GOOD), zombie_tries(GOOD)) == (1, 1)
 
 
+def test_a_job_that_was_canceled_and_asked_for_again_has_lost_its_place() -> None:
+    history = dataclasses.replace(
+        GOOD,
+        told=[
+            asked("e", 0, 1, "p"),
+            Told("cancel", 200, 1, 2, None, "e", "canceled"),
+            Told("retry", 200, 9, 10, None, "e", "queued"),
+            *GOOD.told,
+        ],
+        moves=[
+            created(0.5, "e", 0, partition_key="p"),
+            Move(0, 1, "e", 0, "queued", "canceled", 0, 0, 0, 0, partition_key="p"),
+            *GOOD.moves,
+            Move(0, 9, "e", 0, "canceled", "queued", 0, 0, 0, 0, partition_key="p"),
+            claimed(10, "e", 0, partition_key="p"),
+            ended(11, "e", 0, partition_key="p"),
+        ],
+        final={**GOOD.final, "e": "succeeded"},
+        keys={**GOOD.keys, "key-e": "e"},
+    )
+    assert check(history) == []
+
+
 def told(*more: Told) -> dict[str, Any]:
     return {"told": [*GOOD.told, *more]}
 

@@ -15,6 +15,7 @@ from dataloader.config import Settings
 from dataloader.storage.db import Connection
 from tests.cli.shell import Ended, environment, free_port, run
 
+_SSL_REQUEST_BYTES = 8
 BAD_SETTINGS = [
     ({"workers_json": "[{"}, "WORKERS_JSON"),
     ({"workers_json": '[{"queue": "noop", "concurrency": 0}]'}, "WORKERS_JSON (at 0.concurrency)"),
@@ -76,8 +77,9 @@ async def refusing_server(code: str, message: str) -> AsyncIterator[int]:
     """A PostgreSQL that refuses every login (Frontend/Backend Protocol, ErrorResponse)."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(8)
+        await reader.readexactly(_SSL_REQUEST_BYTES)
         writer.write(b"N")
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
         fields = f"SFATAL\0VFATAL\0C{code}\0M{message}\0\0".encode()
         writer.write(b"E" + (len(fields) + 4).to_bytes(4) + fields)
         await writer.drain()

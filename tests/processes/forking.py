@@ -102,6 +102,7 @@ class Forge:
                 case {"pid": pid, "code": code}:
                     self._ends[pid] = code
                 case {"pid": pid}:
+                    self._ends.pop(pid, None)
                     self._started.append(pid)
                     self._answered.release()
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tests.chaos.checks import Ordered, out_of_order
 from tests.chaos.matrix.histories import Histories, Told
+from tests.chaos.matrix.runs import first_starts
 
 ENDED = frozenset({"succeeded", "failed", "canceled", "lost"})
 _TRIGGERED = frozenset({200, 201})
@@ -71,10 +72,7 @@ def what_was_told_was_so(histories: Histories) -> Iterator[str]:
 
 def started_as_acknowledged(histories: Histories) -> Iterator[str]:
     """In a partition, what was acknowledged before another job was even sent starts before it."""
-    started: dict[str, float] = {}
-    for move in histories.moves:
-        if move.status == "running":
-            started.setdefault(move.job, move.at_s)
+    started = {job: move.at_s for job, move in first_starts(histories.moves).items()}
     sent: dict[str, float] = {}
     known: dict[str, tuple[str, float]] = {}
     for one in histories.told:

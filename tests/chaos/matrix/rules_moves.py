@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from tests.chaos.matrix.histories import Histories, Move
-from tests.chaos.matrix.runs import RunSpan, by_job, spans
+from tests.chaos.matrix.runs import RunSpan, by_job, first_starts, spans
 
 LEGAL = {
     None: {"queued"},
@@ -102,13 +102,10 @@ def partitions_are_exclusive(histories: Histories) -> Iterator[str]:
 
 def partitions_start_in_order(histories: Histories) -> Iterator[str]:
     """The jobs of a partition start for the first time in the order in which they were written."""
-    first: dict[str, Move] = {}
-    for move in histories.moves:
-        if move.status == "running" and move.partition_key is not None:
-            first.setdefault(move.job, move)
-    partitions: defaultdict[str | None, list[Move]] = defaultdict(list)
-    for move in sorted(first.values(), key=lambda move: move.at_s):
-        partitions[move.partition_key].append(move)
+    partitions: defaultdict[str, list[Move]] = defaultdict(list)
+    for move in sorted(first_starts(histories.moves).values(), key=lambda move: move.at_s):
+        if move.partition_key is not None:
+            partitions[move.partition_key].append(move)
     for partition, moves in partitions.items():
         for one, other in pairwise(moves):
             if other.seq < one.seq:

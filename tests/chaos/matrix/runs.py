@@ -42,5 +42,15 @@ def spans(moves: Iterable[Move]) -> list[RunSpan]:
     return found + [_span(claim, float("inf")) for claim in open_runs.values()]
 
 
+def first_starts(moves: Iterable[Move]) -> Mapping[str, Move]:
+    """Return the first claim of each job that stood in line until then: a canceled one has lost its place."""
+    found: dict[str, Move] = {}
+    for job, its in by_job(moves).items():
+        left = next((move for move in its if move.before is not None), None)
+        if left is not None and left.status == "running":
+            found[job] = left
+    return found
+
+
 def _span(claim: Move, ended_s: float) -> RunSpan:
     return RunSpan(claim.job, claim.epoch or 0, claim.at_s, ended_s, claim.lock_key, claim.partition_key)
