@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from dataloader.api import docs_page, errors, metric_router, openapi, os_router
 from dataloader.api.middleware import RequestMiddleware
 from dataloader.api.services import Services, WorkerFacts, build
-from dataloader.api.v1 import fleet_router, router
+from dataloader.api.v1 import fleet_router, router, trigger_router
 from dataloader.base import Component, supervise
 from dataloader.config import load_settings
 from dataloader.context import AppContext, open_context
@@ -44,6 +44,8 @@ def create_app(
         description=openapi.DESCRIPTION,
         lifespan=_own_life if ctx is None else None,
         generate_unique_id_function=lambda route: route.name,
+        # Found at once: an included router looks for a route twice.
+        routes=trigger_router.router.routes,
     )
     app.state.registry = registry
     if ctx is not None:

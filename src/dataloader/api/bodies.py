@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from dataloader.exceptions import DataloaderError, InvalidError
 
@@ -68,7 +69,10 @@ class StrictRoute(APIRoute):
             return handle
 
         async def read_first(request: Request) -> Response:
-            return await handle(await _read(request, limit_bytes=BODY_LIMIT_BYTES))
+            body, value = await read_json(request)
+            read = _ReadRequest(request.scope, request.receive)
+            read.hold(body, value)
+            return await handle(read)
 
         return read_first
 
@@ -84,17 +88,18 @@ class _ReadRequest(Request):
         return self._value
 
 
-async def _read(request: Request, *, limit_bytes: int) -> Request:
-    body = await read_bounded(request, limit_bytes=limit_bytes)
-    read = _ReadRequest(request.scope, request.receive)
-    if body:
-        _check_type(request)
-    read.hold(body, await _parsed(body) if body else None)
-    return read
+async def read_json(request: Request) -> tuple[bytes, object]:
+    """Return a request's body, and the value of its JSON; None for an empty body.
 
-
-async def _parsed(body: bytes) -> object:
-    return parse(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(parse, body)
+    Raises:
+        BodyError: It cannot be read at all.
+        InvalidError: It holds what cannot be stored; the message names the field.
+    """
+    body = await read_bounded(request, limit_bytes=BODY_LIMIT_BYTES)
+    if not body:
+        return body, None
+    _check_type(request)
+    return body, parse(body) if len(body) <= LARGE_BYTES else await asyncio.to_thread(parse, body)
 
 
 async def read_bounded(request: Request, *, limit_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
@@ -116,8 +121,12 @@ async def read_bounded(request: Request, *, limit_bytes: int, timeout_s: float =
 
 async def _collected(request: Request, limit_bytes: int) -> bytes:
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size > limit_bytes:
             _too_large(limit_bytes)

@@ -63,32 +63,35 @@ def build(ctx: AppContext, registry: Registry, *, worker_facts: WorkerFacts | No
     )
 
 
-async def services_of(request: Request) -> Services:
-    """Return the services of the application that got this request.
-
-    A coroutine like every dependency here: FastAPI would call a plain function in a thread.
-    """
-    return _services(request)
-
-
-def _services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
+    """Return the services of the application that got this request."""
     services: Services = request.app.state.services
     return services
 
 
+def actor_of(request: Request) -> str:
+    """Return who asks, for the audit log."""
+    return f"http:{request.client.host if request.client else 'unknown'}"
+
+
+# Dependencies are coroutines: FastAPI would call a plain function in a thread.
+async def _all(request: Request) -> Services:
+    return services_of(request)
+
+
 async def _jobs(request: Request) -> JobService:
-    return _services(request).jobs
+    return services_of(request).jobs
 
 
 async def _fleet(request: Request) -> FleetService:
-    return _services(request).fleet
+    return services_of(request).fleet
 
 
 async def _actor(request: Request) -> str:
-    return f"http:{request.client.host if request.client else 'unknown'}"
+    return actor_of(request)
 
 
 Jobs = Annotated[JobService, Depends(_jobs)]
 Fleet = Annotated[FleetService, Depends(_fleet)]
 Actor = Annotated[str, Depends(_actor)]
-All = Annotated[Services, Depends(services_of)]
+All = Annotated[Services, Depends(_all)]

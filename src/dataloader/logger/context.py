@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from uuid import UUID
 
-from structlog.contextvars import bound_contextvars
 from structlog.typing import EventDict, WrappedLogger
 
 RunFacts = tuple[UUID | str, str, int]
 """Job, task and epoch, put into words only when a line is written."""
 
+_request: ContextVar[str | None] = ContextVar("dataloader_request", default=None)
 _run: ContextVar[RunFacts | None] = ContextVar("dataloader_run", default=None)
 
 
-def bind_request(request_id: str) -> AbstractContextManager[None]:
+class bind_request:  # noqa: N801 - used like a function
     """Give the lines within the block the request's id."""
-    return bound_contextvars(request_id=request_id)
+
+    __slots__ = ("_request_id", "_token")
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+
+    def __enter__(self) -> None:
+        self._token: Token[str | None] = _request.set(self._request_id)
+
+    def __exit__(self, *_: object) -> None:
+        _request.reset(self._token)
 
 
 class bind_job:  # noqa: N801 - used like a function
@@ -39,8 +48,10 @@ class bind_job:  # noqa: N801 - used like a function
         _run.reset(self._token)
 
 
-def merge_run(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
-    """Add the run to a line that does not name one itself."""
+def merge_bound(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
+    """Add request and run to a line that does not name them itself."""
+    if (request_id := _request.get()) is not None:
+        event_dict.setdefault("request_id", request_id)
     facts = _run.get()
     if facts is not None:
         job_id, task, epoch = facts

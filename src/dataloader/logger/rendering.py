@@ -10,12 +10,12 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from dataloader.logger.context import merge_run
+from dataloader.logger.context import merge_bound
 from dataloader.logger.masking import Masker
 
 _FACTS: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
-    merge_run,
+    merge_bound,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )

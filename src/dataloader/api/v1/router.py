@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request
 
 from dataloader.api.bodies import StrictRoute
 from dataloader.api.disconnect import until_disconnected
@@ -15,8 +14,6 @@ from dataloader.api.services import PREFIX, Actor, Jobs
 from dataloader.api.v1.fields import PAGE_LIMIT
 from dataloader.api.v1.schemas import (
     WAIT_LIMIT_S,
-    BulkRequest,
-    BulkTriggered,
     JobChunks,
     JobDetail,
     JobEvents,
@@ -25,51 +22,12 @@ from dataloader.api.v1.schemas import (
     JobStatusView,
     JobWhy,
     RetryRequest,
-    Triggered,
-    TriggerRequest,
 )
 
 router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], route_class=StrictRoute)
 
 JobId = Annotated[UUID, Path(description="Id of the job.")]
-_LOCATION = {"Location": {"description": "Path of the job.", "schema": {"type": "string"}}}
 _BODY = (400, 408, 413, 415, 422)
-
-
-@router.post(
-    "/trigger",
-    summary="Trigger a job",
-    status_code=HTTPStatus.CREATED,
-    responses={
-        200: {"model": Triggered, "description": "The idempotency key had been used before.", "headers": _LOCATION},
-        201: {"description": "The job is queued.", "headers": _LOCATION},
-        **documented(*_BODY, 409, 500, 503),
-    },
-)
-async def trigger(request: TriggerRequest, response: Response, jobs: Jobs, actor: Actor) -> Triggered:
-    """Queue a job. It is written before the answer is sent; a repeated `idempotency_key` answers the same job."""
-    answer = await jobs.trigger(request, actor=actor)
-    response.headers["location"] = f"{PREFIX}/jobs/{answer.job_id}"
-    response.status_code = HTTPStatus.CREATED if answer.created else HTTPStatus.OK
-    return Triggered(job_id=answer.job_id, status=answer.status)
-
-
-@router.post(
-    "/trigger/bulk",
-    summary="Trigger many jobs",
-    status_code=HTTPStatus.CREATED,
-    responses={
-        200: {"model": BulkTriggered, "description": "Every idempotency key had been used before."},
-        201: {"description": "The jobs are queued."},
-        **documented(*_BODY, 409, 500, 503),
-    },
-)
-async def trigger_bulk(request: BulkRequest, response: Response, jobs: Jobs, actor: Actor) -> BulkTriggered:
-    """Queue up to 10,000 jobs in one transaction; one bad job refuses them all and is named."""
-    answer = await jobs.trigger_bulk(request.jobs, actor=actor)
-    created = any(item.created for item in answer.jobs)
-    response.status_code = HTTPStatus.CREATED if created else HTTPStatus.OK
-    return answer
 
 
 @router.get("", summary="List jobs", responses=documented(422, 500, 503))
