@@ -118,7 +118,7 @@ def test_what_works_worse_than_it_could_is_a_warning() -> None:
 def test_connections_count_both_roles() -> None:
     report = Report()
     judge_connections(report, load_settings(_env_file=None, pg_pool_size=5, pg_max_overflow=3), limit=100, used=10)
-    assert "takes up to 23" in report.findings[0].detail
+    assert "takes up to 24" in report.findings[0].detail
 
 
 def test_an_embedded_server_that_has_run_here_is_the_database(tmp_path: Path) -> None:

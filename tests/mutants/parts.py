@@ -54,7 +54,7 @@ PARTS = (
     Mutant(
         "suspect that does not run alone",
         "a poison job takes the runs beside it along",
-        (Edit(f"{WORKERS}/base.py", "return not self._suspects", "return True"),),
+        (Edit(f"{WORKERS}/fleet.py", "return not self._suspects", "return True"),),
         (f"{WORK}/test_suspects.py",),
     ),
     Mutant(
@@ -177,12 +177,30 @@ PARTS = (
         "a run whose end was written without an answer keeps its slot for ever",
         (
             Edit(
-                f"{WORKERS}/base.py",
+                f"{WORKERS}/endings.py",
                 "statuses |= await self._fates(batch, statuses)",
                 "statuses |= dict.fromkeys((run.lease for run, _ in batch if run.lease not in statuses), "
                 "JobStatus.RUNNING)",
             ),
         ),
         (f"{WORK}/test_exchange.py", "-k", "counted_once"),
+    ),
+    Mutant(
+        "batch apart that leaves no slots",
+        "the server settles a large batch and has nothing to claim beside it",
+        (Edit(f"{WORKERS}/endings.py", "                self._under_way = len(batch)\n", ""),),
+        (f"{WORK}/test_endings.py", "-k", "while_jobs_are_claimed"),
+    ),
+    Mutant(
+        "batch apart that is forgotten when its answer is lost",
+        "runs whose end was written keep their slots for ever",
+        (
+            Edit(
+                f"{WORKERS}/endings.py",
+                "                    self.put_back(batch)\n                    raise\n",
+                "                    raise\n",
+            ),
+        ),
+        (f"{WORK}/test_endings.py", "-k", "counted_once"),
     ),
 )

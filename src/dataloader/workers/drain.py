@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataloader.base import wait_for
 from dataloader.context import AppContext
 from dataloader.domain.outcomes import HandedOver
-from dataloader.workers.base import Fleet, Worker
+from dataloader.workers.base import Worker
 from dataloader.workers.executors.inline import InlineExecutor
+from dataloader.workers.fleet import Fleet
 from dataloader.workers.runs import Run, StopReason
 
 RESERVE_S = 3.0

@@ -17,10 +17,11 @@ from dataloader.context import AppContext
 from dataloader.domain.outcomes import Outcome
 from dataloader.exceptions import DatabaseAwayError, SettingsError
 from dataloader.storage.repositories.presence import Presence
-from dataloader.workers.base import Fleet, Worker
+from dataloader.workers.base import Worker
 from dataloader.workers.control import Control
 from dataloader.workers.drain import Drain
 from dataloader.workers.executors.inline import InlineExecutor
+from dataloader.workers.fleet import Fleet
 from dataloader.workers.freed_keys import FreedKeys
 from dataloader.workers.leases import LeaseKeeper
 from dataloader.workers.lineage import Lineage
@@ -53,7 +54,8 @@ class WorkerManager:
         self._control = Control(ctx, purpose="control")
         self._upkeep = Control(ctx, purpose="upkeep")
         self._freed = FreedKeys(ctx, Control(ctx, purpose="promotion"))
-        self._fleet = Fleet(ctx, registry, self._control, self._freed)
+        self._settler = Control(ctx, purpose="settlements")
+        self._fleet = Fleet(ctx, registry, control=self._control, settler=self._settler, freed=self._freed)
         self._queues = queues_of(ctx.settings, registry)
         unknown = [task for task in ctx.settings.dl_process_tasks if task not in registry]
         if unknown:
@@ -163,6 +165,7 @@ class WorkerManager:
         async with AsyncExitStack() as steps:
             steps.push_async_callback(self._upkeep.close)
             steps.push_async_callback(self._control.close)
+            steps.push_async_callback(self._settler.close)
             steps.push_async_callback(self._give_back_the_rest)
             steps.push_async_callback(asyncio.to_thread, self._leases.close)
             steps.push_async_callback(asyncio.to_thread, self._executor.close)

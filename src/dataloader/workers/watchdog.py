@@ -7,9 +7,9 @@ import time
 
 from dataloader.context import AppContext
 from dataloader.domain.jobs import Lease
-from dataloader.workers.base import Fleet
 from dataloader.workers.control import Control
 from dataloader.workers.executors.inline import InlineExecutor
+from dataloader.workers.fleet import Fleet
 from dataloader.workers.leases import LeaseKeeper
 from dataloader.workers.periodic import Periodic
 from dataloader.workers.runs import FINAL_STAGE, Run, StopReason

@@ -18,8 +18,8 @@ from dataloader.storage.migrate import check_version, head_version
 
 _SKEW_S = 1.0
 _NOTIFICATION_S = 3.0
-_OWN_CONNECTIONS = 10
-"""Two for triggers, six of the workers for themselves, one to listen and one to notify."""
+_OWN_CONNECTIONS = 11
+"""Two for triggers, seven of the workers for themselves, one to listen and one to notify."""
 
 
 async def examine_database(report: Report, settings: Settings) -> None:

@@ -1,0 +1,173 @@
+"""Runs of a queue that have ended, until their ends are written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dataloader.domain.jobs import JobStatus, Lease
+from dataloader.domain.outcomes import ENDS, Outcome, Settlement, Succeeded, settlement
+from dataloader.storage.repositories.rows import Released
+from dataloader.workers.fleet import Fleet
+from dataloader.workers.periodic import Wake
+from dataloader.workers.run_log import RunLog
+from dataloader.workers.runs import Run
+
+APART = 64
+"""Fewest ended runs that are settled by a statement of their own, beside the next claim."""
+
+Ending = tuple[Run, Outcome]
+
+
+@dataclass(slots=True)
+class Slots:
+    """The slots of a queue's worker.
+
+    Attributes:
+        active: Those in use: by a run that runs, or whose end is not written yet.
+    """
+
+    concurrency: int
+    active: int = 0
+
+
+class Endings:
+    """Writes how runs ended.
+
+    A few ride on the worker's next exchange. Many are settled on a connection of their own, while the worker claims:
+    the server does both at once, and this process reads one answer while the other one is being made.
+
+    Args:
+        fleet: What the workers of the process share.
+        slots: Left once an end is written.
+        log: Told what became of runs.
+        wake: Wakes the worker.
+    """
+
+    def __init__(self, fleet: Fleet, slots: Slots, log: RunLog, wake: Wake) -> None:
+        self._fleet = fleet
+        self._slots = slots
+        self._log = log
+        self._wake = wake
+        self._waiting: list[Ending] = []
+        self._busy = 0
+        self._apart: asyncio.Task[None] | None = None
+        self._under_way = 0
+
+    def add(self, run: Run, outcome: Outcome) -> None:
+        """Take the outcome of a run. Only the first one counts."""
+        if run.ended:
+            return
+        run.ended = True
+        self._waiting.append((run, outcome))
+        self._wake.set()
+
+    @property
+    def leaving(self) -> int:
+        """Runs whose ends are being written at this moment, beside the worker's exchange."""
+        return self._under_way
+
+    @property
+    def busy(self) -> bool:
+        """Whether rows that somebody else has locked wait to be tried again."""
+        return self._busy > 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the worker's next exchange but busy rows."""
+        return self._apart is not None or len(self._waiting) == self._busy
+
+    def take(self) -> list[Ending]:
+        """Return what the worker's next exchange is to settle; a large batch goes apart instead.
+
+        Raises:
+            Exception: What went wrong apart.
+        """
+        if self._apart is not None and self._apart.done():
+            apart, self._apart = self._apart, None
+            apart.result()
+        if self._apart is not None:
+            return []
+        if len(self._waiting) >= APART and not self._busy:
+            self._apart = asyncio.create_task(self._settle_apart(), name="settlements")
+            return []
+        batch, self._waiting = self._waiting, []
+        return batch
+
+    def put_back(self, batch: list[Ending]) -> None:
+        """Take a batch back whose ends could not be written."""
+        self._waiting[:0] = batch
+
+    async def written(self, batch: list[Ending], settled: list[Released]) -> None:
+        """Free the slots of runs whose end is written, and wake what waits for them.
+
+        A run whose row somebody else has locked is settled later. One that is missing from the answer may also have
+        ended by an earlier try that broke off without one.
+        """
+        self._fleet.freed.offer(self._fleet.control.announce_end(settled))
+        statuses = {one.lease: one.status for one in settled}
+        busy, gone = [], batch
+        if len(settled) < len(batch):
+            statuses |= await self._fates(batch, statuses)
+            busy = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) is JobStatus.RUNNING]
+            gone = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) is not JobStatus.RUNNING]
+        self._waiting[:0], self._busy = busy, len(busy)
+        self._slots.active -= len(gone)
+        for run, _ in gone:
+            self._fleet.end(run)
+        asyncio.get_running_loop().call_soon(self._note, gone, statuses, settled)
+
+    async def close(self) -> None:
+        """Wait for nothing more."""
+        if self._apart is not None:
+            self._apart.cancel()
+            await asyncio.gather(self._apart, return_exceptions=True)
+
+    async def _settle_apart(self) -> None:
+        try:
+            while len(self._waiting) >= APART and not self._busy:
+                batch, self._waiting = self._waiting, []
+                self._under_way = len(batch)
+                try:
+                    settlements, succeeded = parted(batch)
+                    exchanged = await self._fleet.settler.exchange(settlements, None, succeeded=succeeded)
+                    await self.written(batch, exchanged.settled)
+                except BaseException:
+                    self.put_back(batch)
+                    raise
+                finally:
+                    self._under_way = 0
+                self._wake.set()
+        finally:
+            self._wake.set()
+
+    def _note(self, gone: list[Ending], statuses: Mapping[Lease, JobStatus], settled: list[Released]) -> None:
+        """Count and log what became of runs; where we did not write their end, another status is another's doing."""
+        now_s = time.monotonic()
+        for run, outcome in gone:
+            status = statuses.get(run.lease)
+            ours = status in ENDS[type(outcome)] or run.lease in (one.lease for one in settled)
+            if status is not None and ours:
+                self._log.settled(run, outcome, status, now_s)
+            else:
+                self._log.fenced(run, outcome, now_s)
+        self._log.flush(self._slots.active)
+
+    async def _fates(self, batch: list[Ending], known: Mapping[Lease, JobStatus]) -> dict[Lease, JobStatus]:
+        missing = [run.lease for run, outcome in batch if run.lease not in known and ENDS[type(outcome)]]
+        fates = await self._fleet.control.fates(missing) if missing else {}
+        return {lease: JobStatus(status) for lease, status in fates.items()}
+
+
+def parted(batch: Sequence[Ending]) -> tuple[list[Settlement], list[Lease]]:
+    """Return how runs ended, and apart from those the ones that succeeded and left neither result nor progress."""
+    succeeded, settlements = [], []
+    for run, outcome in batch:
+        progress = run.progress()
+        if progress is None and type(outcome) is Succeeded and outcome.result is None:
+            succeeded.append(run.lease)
+        elif one := settlement(run.lease, outcome, progress):
+            settlements.append(one)
+    return settlements, succeeded
