@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from dataloader.api.v1.schemas import JobStatusView
 from dataloader.domain.outcomes import Failed, JobError, Succeeded
 from tests.api.scene import Scene, until_waiting
 
@@ -122,3 +123,30 @@ async def test_an_unknown_job_is_404_and_something_else_than_an_id_is_422(scene:
 
     assert (unknown.status_code, unknown.json()["code"]) == (404, "job_not_found")
     assert (nonsense.status_code, nonsense.json()["errors"][0]["field"]) == (422, "job_id")
+
+
+@pytest.mark.parametrize("depth", [45, 120, 240])
+async def test_a_result_nested_deeper_than_answers_can_be_does_not_hide_the_job(scene: Scene, depth: int) -> None:
+    result: object = "bottom"
+    for _ in range(depth):
+        result = {"in": [result]}
+    job_id = await scene.trigger()
+    await scene.settle(await scene.claim(), Succeeded(result))
+
+    for path in (f"/jobs/{job_id}/status", f"/jobs/{job_id}"):
+        answer = await scene.get(path)
+        assert answer.status_code == 200
+        shown = JobStatusView.model_validate_json(answer.content, extra="ignore").result
+        assert shown == (result if depth < 50 else {"unreadable": "nested too deep"})
+
+
+async def test_arguments_nested_deeper_than_can_be_read_do_not_hide_the_job(scene: Scene) -> None:
+    job_id = await scene.trigger()
+    async with scene.ctx.engine.begin() as connection:
+        deep = f'{{"a": {"[" * 2_000}{"]" * 2_000}}}'
+        await connection.exec_driver_sql("update dl_jobs set args = $1::text::jsonb where job_id = $2", (deep, job_id))
+
+    answer = await scene.get(f"/jobs/{job_id}")
+
+    assert answer.status_code == 200
+    assert answer.json()["args"] == {"unreadable": "nested too deep"}

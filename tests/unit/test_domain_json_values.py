@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from dataloader.domain.json_values import (
     DEPTH_LIMIT,
     TEXT_LIMIT,
+    Unreadable,
     clean_text,
     clean_value,
     dump,
@@ -213,3 +214,25 @@ def test_an_integer_that_python_does_not_read_stays_text_and_its_neighbours_numb
 def test_a_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(ValueError, match="Expecting"):
         parse("{")
+
+
+@pytest.mark.parametrize(("text", "deep"), [("[[[1]]]", False), ("[[[[1]]]]", True), ('{"a": ["[[[["]}', False)])
+def test_a_value_of_more_levels_than_the_limit_is_unreadable(text: str, deep: bool) -> None:
+    assert isinstance(parse(text, depth_limit=3), Unreadable) is deep
+
+
+def test_a_value_deeper_than_python_reads_is_unreadable() -> None:
+    assert parse("[" * 100_000 + "]" * 100_000) == {"unreadable": "nested too deep"}
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(500, True), (501, False)])
+def test_what_is_kept_can_be_read_back(depth: int, kept: bool) -> None:
+    value: object = "bottom"
+    for _ in range(depth):
+        value = [value]
+
+    if kept:
+        assert parse(dump_storable(value)) == value
+    else:
+        with pytest.raises(ValueError, match="deeper than 500"):
+            dump_storable(value)

@@ -239,5 +239,20 @@ async def test_a_statement_that_breaks_its_own_connection_is_at_last_a_failure(
     assert outages.delay_s(runs[-1]) == 1.0
 
 
+async def test_arguments_nested_deeper_than_can_be_read_fail_their_job_and_no_other(
+    settings: Settings, pg: Connection, registry: Registry
+) -> None:
+    @register("t", queue="q", registry=registry)
+    async def pipeline(args: dict[str, object]) -> AsyncGenerator[None, None]:
+        yield
+
+    deep = f'{{"a": {"[" * 2_000}{"]" * 2_000}}}'
+    poison = await pg.fetchval("select dl_enqueue('q', 't', $1::text::jsonb)", deep)
+    async with running_service(settings, registry):
+        (row,) = await finished(pg, [poison])
+    assert (row["status"], row["attempt"], row["losses"]) == ("failed", 1, 0)
+    assert "nested too deep" in json.loads(row["error"])["message"]
+
+
 async def _empty(runs: object) -> bool:
     return not len(runs)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -14,7 +14,17 @@ DEPTH_LIMIT = 32
 TEXT_LIMIT = 20_000
 JSON_LIMIT_BYTES = 1_048_576
 LONG_DIGITS = 4_000
+READ_DEPTH_LIMIT = 500
+"""Deepest value that is kept and read back: Python's own limit lies above, and depends on who calls."""
+
 _REPLACEMENT = "\ufffd"
+
+
+class Unreadable(dict[str, object]):
+    """Stands for a value that is nested too deep to be read; PostgreSQL keeps deeper ones than Python takes."""
+
+    def __init__(self) -> None:
+        super().__init__(unreadable="nested too deep")
 
 
 def clean_text(text: str, limit: int = TEXT_LIMIT) -> str:
@@ -82,7 +92,8 @@ def dump_storable(value: object) -> str:
     """Return the JSON text of a value that must arrive unchanged, and that PostgreSQL can keep.
 
     Raises:
-        ValueError: NaN, an infinity, NUL, a lone surrogate, a circular reference, or more than 1 MiB in UTF-8.
+        ValueError: NaN, an infinity, NUL, a lone surrogate, a circular reference, more than 500 levels, or more than
+            1 MiB in UTF-8.
         TypeError: The value is not JSON.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -91,15 +102,41 @@ def dump_storable(value: object) -> str:
         raise ValueError(f"{size} bytes are more than the limit of {JSON_LIMIT_BYTES}")
     if "\\u0000" in text and _has_nul(json.loads(text)):
         raise ValueError("a text holds NUL")
+    if _may_be_deep(text, READ_DEPTH_LIMIT) and _is_deep(json.loads(text), READ_DEPTH_LIMIT):
+        raise ValueError(f"it is nested deeper than {READ_DEPTH_LIMIT} levels")
     return text
 
 
-def parse(text: str) -> Any:
-    """Return the value of a JSON text; an integer with more digits than Python reads stays text."""
+def parse(text: str, depth_limit: int = READ_DEPTH_LIMIT) -> Any:
+    """Return the value of a JSON text, `Unreadable` when it has more levels than the limit.
+
+    An integer with more digits than Python reads stays text.
+    """
     try:
-        return json.loads(text)
-    except ValueError:
-        return json.loads(text, parse_int=_number)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = json.loads(text, parse_int=_number)
+    except RecursionError:
+        return Unreadable()
+    return Unreadable() if _may_be_deep(text, depth_limit) and _is_deep(value, depth_limit) else value
+
+
+def _may_be_deep(text: str, limit: int) -> bool:
+    return len(text) > 2 * limit and text.count("[") + text.count("{") > limit
+
+
+def _is_deep(value: object, limit: int) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(limit):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: dict[str, object] | list[object]) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _number(digits: str) -> int | str:

@@ -27,6 +27,9 @@ else:
 CONNECT_TIMEOUT_S = 3.0
 COMMAND_TIMEOUT_S = 10.0
 POOL_TIMEOUT_S = 3.0
+SHOWN_DEPTH_LIMIT = 100
+"""Deepest value of a job that lists and answers show: those who write and read them have limits of about 200."""
+
 _TRANSACTION_TIMEOUT_SINCE = 17
 
 _AWAY = (
@@ -206,7 +209,7 @@ def open_engine(settings: Settings) -> AsyncEngine:
         max_overflow=settings.pg_max_overflow,
         pool_recycle=settings.pg_pool_recycle,
         pool_timeout=POOL_TIMEOUT_S,
-        json_deserializer=parse,
+        json_deserializer=partial(parse, depth_limit=SHOWN_DEPTH_LIMIT),
         execution_options={"schema_translate_map": {"dataloader_schema": settings.pg_schema}},
     )
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping
 from uuid import UUID
 
-from dataloader.domain.json_values import clean_text, described
+from dataloader.domain.json_values import Unreadable, clean_text, described
 from dataloader.domain.outcomes import (
     Abandoned,
     Canceled,
@@ -74,6 +74,9 @@ class Runner:
                 return self.ended_by(run, error)
 
     async def _drive(self, run: Run) -> Outcome:
+        for name, value in (("args", run.job.args), ("checkpoint", run.job.checkpoint)):
+            if isinstance(value, Unreadable):
+                raise PermanentError(f"the job's {name} cannot be read: nested too deep")
         args = run.spec.parse_args(run.job.args)
         context = JobContext(run, self._resources, self._loggers.app)
         steps = run.spec.start(args, context) if run.spec.is_async else plain_steps(run.spec, args, context)
