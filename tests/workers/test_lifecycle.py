@@ -6,8 +6,10 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
 from functools import partial
+from uuid import UUID
 
 import pytest
 
@@ -176,6 +178,33 @@ async def test_a_running_job_is_canceled_at_its_next_yield(
     assert await events(pg, job_id) == ["created", "claimed", "cancel_requested", "canceled"]
 
 
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_notification_that_speaks_of_an_earlier_run_cancels_nothing(
+    make_settings: Callable[..., Settings], pg: Connection, registry: Registry, asked: bool
+) -> None:
+    settings = make_settings(dl_heartbeat_sec=30, dl_default_lease_ttl_sec=120)
+    goes_on = asyncio.Event()
+
+    @register("t", queue="q", registry=registry)
+    async def pipeline(args: dict[str, object]) -> AsyncGenerator[None, None]:
+        while not goes_on.is_set():
+            await asyncio.sleep(0.01)
+            yield
+
+    async with running_service(settings, registry) as service:
+        (job_id,) = await enqueue(pg, settings, NewJob("q", "t"))
+        await eventually(lambda: _is(pg, job_id, "running"))
+        if asked:
+            await pg.execute("update dl_jobs set cancel_requested = true where job_id = $1", job_id)
+        beaten_at = (await job_row(pg, job_id))["heartbeat_at"]
+        service.ctx.listener.dispatch(f"cancel:{job_id}")
+        await eventually(lambda: _beaten_since(pg, job_id, beaten_at), within_s=1)
+        if not asked:
+            goes_on.set()
+        (row,) = await finished(pg, [job_id], within_s=2)
+    assert row["status"] == ("canceled" if asked else "succeeded")
+
+
 async def test_a_pipeline_that_never_yields_is_cancelled_after_the_grace(
     settings: Settings, pg: Connection, registry: Registry
 ) -> None:
@@ -263,3 +292,7 @@ async def _is(pg: Connection, job_id: object, status: str) -> bool:
 
 async def _nothing_runs(pg: Connection) -> bool:
     return not await pg.fetchval(IN_CHUNK)
+
+
+async def _beaten_since(pg: Connection, job_id: UUID, at: datetime) -> bool:
+    return bool((await job_row(pg, job_id))["heartbeat_at"] > at)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from dataloader.base import wait_for
 from dataloader.context import AppContext
@@ -45,6 +46,8 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._main, name="dataloader-leases", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._asked: set[Run] = set()
         self._beat_at_s = 0.0
         self._failure: BaseException | None = None
         self.stopping = False
@@ -56,6 +59,15 @@ class LeaseKeeper:
     def beat_soon(self) -> None:
         """Send the next heartbeat at the next tick, to learn of cancel requests that no notification told."""
         self._beat_at_s = 0.0
+
+    def ask(self, run: Run) -> None:
+        """Ask the database at once whether a run is to end; a notification may speak of an earlier run of its job."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ask, run)
+
+    def _ask(self, run: Run) -> None:
+        self._asked.add(run)
+        self._wake.set()
 
     def check(self) -> None:
         """Raise what ended the thread, if anything did.
@@ -69,8 +81,12 @@ class LeaseKeeper:
     def close(self) -> None:
         """Take this process off the list and end the thread."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(self._end)
             self._thread.join(CLOSE_TIMEOUT_S)
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._wake.set()
 
     def _main(self) -> None:
         try:
@@ -92,17 +108,21 @@ class LeaseKeeper:
                 except Exception as error:  # noqa: BLE001 - a retry boundary: what does not pass is raised again
                     pause_s = min(patience.failed(error), self._tick_s)
                 self._stop_cut_off()
-                await wait_for(self._stop, pause_s)
+                if await wait_for(self._wake, pause_s):
+                    self._wake.clear()
             await self._leave(pinned)
         finally:
             await pinned.close()
 
     async def _tick(self, pinned: PinnedConnection) -> None:
         now_s = time.monotonic()
+        asked = self._asked.copy()
         if now_s < self._beat_at_s:
-            await self._renew(pinned, [run for run in self._kept() if run.progress_dirty])
+            await self._renew(pinned, [run for run in self._kept() if run.progress_dirty or run in asked])
+            self._asked -= asked
             return
         await self._renew(pinned, list(self._kept()))
+        self._asked -= asked
         async with asyncio.timeout(self._bound_s()), pinned.use() as connection:
             await self._presences.beat(
                 connection, self._presence, stopping=self.stopping, ttl_s=PRESENCE_BEATS * self._heartbeat_s

@@ -29,7 +29,7 @@ from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.promoter import Promoter
 from dataloader.workers.publishing import publish_tasks
 from dataloader.workers.reaper import Pruner, Reaper
-from dataloader.workers.runs import Run, RunTable, StopReason
+from dataloader.workers.runs import Run, RunTable
 from dataloader.workers.watchdog import Watchdog
 
 GIVE_BACK_TIMEOUT_S = 1.0
@@ -150,7 +150,7 @@ class WorkerManager:
             return
         for run in self._fleet.runs:
             if str(run.lease.job_id) == job_id:
-                run.request_stop(StopReason.CANCEL)
+                self._leases.ask(run)
 
     async def _give_back_the_rest(self) -> None:
         """Give back what is still running in this process's name: after its end only an expiring lease would tell."""
