@@ -213,6 +213,7 @@ CREATE TABLE "public".dl_workers (
     version TEXT NOT NULL,
     queues JSONB NOT NULL,
     tasks TEXT[] NOT NULL,
+    takes JSONB DEFAULT '{}' NOT NULL,
     stopping BOOLEAN DEFAULT false NOT NULL,
     started_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     heartbeat_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
@@ -412,10 +413,10 @@ begin
              where j.lock_key = k.lock_key and j.status = 'queued' and (j.queue, j.task) > (k.queue, k.task)
              order by j.queue, j.task limit 1) n
   ), fleet as materialized (
-    select w.queues, w.tasks from "public".dl_workers w where w.expires_at > statement_timestamp() and not w.stopping
+    select w.takes from "public".dl_workers w where w.expires_at > statement_timestamp() and not w.stopping
   )
   select k.lock_key::text, k.queue::text, k.task::text,
-         not exists (select from fleet) or exists (select from fleet f where f.queues ? k.queue and k.task = any (f.tasks))
+         not exists (select from fleet) or exists (select from fleet f where f.takes->k.queue ? k.task)
     from kind k
    where not exists (select from "public".dl_queues q where q.queue = k.queue and q.paused_at is not null);
 end $$;

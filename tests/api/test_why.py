@@ -20,8 +20,8 @@ async def _reasons(scene: Scene, job_id: UUID) -> dict[str, dict[str, object]]:
 async def worker(scene: Scene, pg: Pg) -> UUID:
     """A live worker with two slots for queue `q`."""
     await pg.execute(
-        "insert into dl_workers (worker_id, host, pid, version, queues, tasks, expires_at)"
-        " values ($1, 'h', 1, 'v', '{\"q\": 2}', $2, now() + interval '1 minute')",
+        "insert into dl_workers (worker_id, host, pid, version, queues, tasks, takes, expires_at)"
+        " values ($1, 'h', 1, 'v', '{\"q\": 2}', $2, jsonb_build_object('q', $2::text[]), now() + interval '1 minute')",
         scene.worker_id,
         list(TASKS),
     )
@@ -37,7 +37,7 @@ async def test_for_a_worker_when_none_serves_its_queue(scene: Scene) -> None:
 @pytest.mark.usefixtures("worker")
 async def test_for_a_worker_when_none_knows_its_task(scene: Scene, pg: Pg) -> None:
     job_id = await scene.trigger()
-    await pg.execute("update dl_workers set tasks = '{other}'")
+    await pg.execute('update dl_workers set takes = \'{"q": ["other"]}\'')
 
     assert set(await _reasons(scene, job_id)) == {"no_worker"}
 

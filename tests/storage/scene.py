@@ -171,9 +171,10 @@ async def alive(
     """Let a worker that serves queues say that it lives."""
     worker_id = uuid4()
     await pg.execute(
-        "insert into dl_workers (worker_id, host, pid, version, queues, tasks, stopping, expires_at)"
-        " values ($1, 'h', 1, 'v', $2, $3, $4, clock_timestamp() + make_interval(secs => $5))",
-        worker_id, json.dumps(dict.fromkeys(queues, 1)), tasks.split(), stopping, for_s,
+        "insert into dl_workers (worker_id, host, pid, version, queues, tasks, takes, stopping, expires_at)"
+        " values ($1, 'h', 1, 'v', $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6))",
+        worker_id, json.dumps(dict.fromkeys(queues, 1)), tasks.split(),
+        json.dumps(dict.fromkeys(queues, tasks.split())), stopping, for_s,
     )  # fmt: skip
     return worker_id
 

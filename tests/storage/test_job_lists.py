@@ -189,8 +189,9 @@ async def test_queues_of_live_workers_and_tasks_are_known_without_a_job(
     await pg.execute("insert into dl_tasks (task, queue, doc) values ('t', 'tasks-queue', '')")
     for queue, expires in (("live", "1 hour"), ("gone", "-1 hour")):
         await pg.execute(
-            "insert into dl_workers (worker_id, host, pid, version, queues, tasks, expires_at) values"
-            " (gen_random_uuid(), 'h', 1, 'v', jsonb_build_object($1::text, 3), '{t}', now() + $2::text::interval)",
+            "insert into dl_workers (worker_id, host, pid, version, queues, tasks, takes, expires_at) values"
+            " (gen_random_uuid(), 'h', 1, 'v', jsonb_build_object($1::text, 3), '{t}',"
+            " jsonb_build_object($1::text, array['t']), now() + $2::text::interval)",
             queue,
             expires,
         )

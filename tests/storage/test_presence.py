@@ -10,7 +10,7 @@ from dataloader.storage.repositories.presence import Presence, TaskEntry
 from tests.storage.conftest import Connect
 from tests.storage.scene import PRESENCE, publish
 
-ME = Presence(uuid4(), "host", 1, "0.1.0", {"q": 4}, ("t",))
+ME = Presence(uuid4(), "host", 1, "0.1.0", {"q": 4}, ("t", "u"), {"q": ("t",)})
 
 
 async def test_a_process_is_known_while_it_beats_and_gone_when_it_leaves(pg: Connection) -> None:
@@ -21,7 +21,13 @@ async def test_a_process_is_known_while_it_beats_and_gone_when_it_leaves(pg: Con
 
     assert first is not None
     assert second is not None
-    assert (first["queues"], first["tasks"], first["stopping"], second["stopping"]) == ('{"q": 4}', ["t"], False, True)
+    assert (first["queues"], first["tasks"], first["stopping"], second["stopping"]) == (
+        '{"q": 4}',
+        ["t", "u"],
+        False,
+        True,
+    )
+    assert first["takes"] == '{"q": ["t"]}'
     assert first["started_at"] == second["started_at"]
     assert first["expires_at"] < second["expires_at"]
     await PRESENCE.leave(pg, ME.worker_id)
@@ -30,9 +36,9 @@ async def test_a_process_is_known_while_it_beats_and_gone_when_it_leaves(pg: Con
 
 async def test_processes_that_never_left_are_removed_an_hour_later(pg: Connection) -> None:
     await PRESENCE.beat(pg, ME, stopping=False, ttl_s=-3_599.0)
-    await PRESENCE.beat(pg, Presence(uuid4(), "dead", 2, "0", {}, ()), stopping=False, ttl_s=-3_601.0)
+    await PRESENCE.beat(pg, Presence(uuid4(), "dead", 2, "0", {}, (), {}), stopping=False, ttl_s=-3_601.0)
 
-    await PRESENCE.beat(pg, Presence(uuid4(), "new", 3, "0", {}, ()), stopping=False, ttl_s=30.0)
+    await PRESENCE.beat(pg, Presence(uuid4(), "new", 3, "0", {}, (), {}), stopping=False, ttl_s=30.0)
 
     assert [row["host"] for row in await pg.fetch("select host from dl_workers order by expires_at")] == ["host", "new"]
 

@@ -43,7 +43,7 @@ PARAMETERS = {
     "server_time": "",
     "terminate_strays": "timestamptz text",
     "why": "uuid int8",
-    "worker_beat": "uuid text int4 text jsonb text[] bool float8",
+    "worker_beat": "uuid text int4 text jsonb text[] jsonb bool float8",
     "worker_leave": "uuid",
 }
 

@@ -47,11 +47,15 @@ async def test_a_candidate_in_a_paused_queue_does_not_hold_the_key(
     assert (waiting["status"], waiting["ready"], waiting["attempt"]) == ("queued", False, 0)
 
 
-@pytest.mark.parametrize("why", ["paused after the offer", "no worker", "unknown task"])
+@pytest.mark.parametrize("why", ["paused after the offer", "no worker", "unknown task", "task of another queue"])
 async def test_an_offer_that_nobody_takes_gives_the_key_back(
     settings: Settings, pg: Any, registry: Registry, why: str
 ) -> None:
-    task, queue = {"unknown task": ("v", "q"), "no worker": ("t", "nobody")}.get(why, ("u", "other"))
+    task, queue = {
+        "unknown task": ("v", "q"),
+        "task of another queue": ("u", "q"),
+        "no worker": ("t", "nobody"),
+    }.get(why, ("u", "other"))
     (stuck,) = await enqueue(pg, settings, NewJob(queue, task, lock_key="k"))
     assert (await job_row(pg, stuck))["ready"]
     if why == "paused after the offer":

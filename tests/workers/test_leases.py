@@ -79,7 +79,9 @@ async def kept(settings: Settings, run: Run) -> AsyncIterator[None]:
     async with open_context(settings) as ctx:
         runs = RunTable()
         runs.add(run)
-        presence = Presence(worker_id=ctx.process_id, host="h", pid=1, version="v", queues={"q": 1}, tasks=["t"])
+        presence = Presence(
+            worker_id=ctx.process_id, host="h", pid=1, version="v", queues={"q": 1}, tasks=["t"], takes={"q": ["t"]}
+        )
         keeper = LeaseKeeper(ctx, runs, presence)
         keeper.open()
         try:

@@ -324,6 +324,7 @@ class WorkerProcess(Base):
     version: Mapped[str]
     queues: Mapped[Json]
     tasks: Mapped[list[str]]
+    takes: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     stopping: Mapped[bool] = mapped_column(server_default=text("false"))
     started_at: Mapped[datetime] = mapped_column(server_default=_now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=_now())

@@ -17,7 +17,7 @@ from dataloader.context import AppContext
 from dataloader.domain.outcomes import Outcome
 from dataloader.exceptions import DatabaseAwayError, SettingsError
 from dataloader.storage.repositories.presence import Presence
-from dataloader.workers.base import Worker
+from dataloader.workers.base import Worker, tasks_of
 from dataloader.workers.control import Control
 from dataloader.workers.drain import Drain
 from dataloader.workers.executors.inline import InlineExecutor
@@ -178,6 +178,7 @@ class WorkerManager:
             version=version("dataloader"),
             queues={queue.queue: queue.concurrency for queue in self._queues},
             tasks=[spec.name for spec in self._registry],
+            takes={queue.queue: tasks_of(queue, self._registry) for queue in self._queues},
         )
 
 

@@ -17,6 +17,8 @@ class Presence:
 
     Attributes:
         queues: Queue to the number of jobs it runs at a time.
+        tasks: What it knows.
+        takes: Queue to the tasks whose jobs it takes from there.
     """
 
     worker_id: UUID
@@ -25,6 +27,7 @@ class Presence:
     version: str
     queues: Mapping[str, int]
     tasks: Sequence[str]
+    takes: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class PresenceRepository:
             presence.version,
             dump_exact(presence.queues),
             list(presence.tasks),
+            dump_exact(presence.takes),
             stopping,
             ttl_s,
         )

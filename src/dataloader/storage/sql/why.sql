@@ -47,5 +47,5 @@ select m.status, m.ready, m.queue, m.task, m.hold_reason, m.lock_key, m.partitio
  cross join lateral (
     select count(*)::integer as processes, coalesce(sum((w.queues->>m.queue)::integer), 0)::integer as slots
       from {schema}.dl_workers w
-     where w.expires_at > clock_timestamp() and not w.stopping and w.queues ? m.queue and m.task = any (w.tasks)) live
+     where w.expires_at > clock_timestamp() and not w.stopping and w.takes->m.queue ? m.task) live
  where m.job_id = $1

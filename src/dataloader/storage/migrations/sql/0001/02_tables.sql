@@ -187,6 +187,7 @@ CREATE TABLE {schema}.dl_workers (
     version TEXT NOT NULL,
     queues JSONB NOT NULL,
     tasks TEXT[] NOT NULL,
+    takes JSONB DEFAULT '{}' NOT NULL,
     stopping BOOLEAN DEFAULT false NOT NULL,
     started_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     heartbeat_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
