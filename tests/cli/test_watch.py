@@ -6,8 +6,8 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from rich.console import Console
 
+from dataloader.cli.screen import Screen
 from dataloader.cli.watch import exit_code, facts, outcome, watch_job
 from dataloader.client import DataloaderClient, JobStatusView, Patience
 from tests.client.stub import JOB_ID, Stub, job_state
@@ -18,7 +18,7 @@ NO_WORKER = {"reason": "no_worker", "message": "no live worker serves queue noop
 
 async def shown(stub: Stub, *, terminal: bool) -> tuple[str, JobStatusView]:
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=terminal, width=110, color_system=None)
+    console = Screen(file=screen, force_terminal=terminal, width=110, color_system=None)
     async with DataloaderClient(stub.url, patience=Patience(tries=1, initial_s=0.001)) as client:
         state = await watch_job(client, JOB_ID, console=console)
     return screen.getvalue(), state
@@ -54,6 +54,18 @@ async def test_texts_of_a_pipeline_are_no_markup(stub: Stub) -> None:
     stub.answer(job_state("succeeded", progress=HALF | {"message": "[/red] [bold]x"}))
     text, _ = await shown(stub, terminal=True)
     assert "[/red] [bold]x" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_texts_of_a_pipeline_give_the_terminal_no_orders(stub: Stub, terminal: bool) -> None:
+    said = "a\x1b]0;title\x07b\x9b2Jc\rd"
+    for status in ("running", "succeeded"):
+        stub.answer(job_state(status, progress={"message": said}, heartbeat_at=datetime.now(UTC).isoformat()))
+
+    text, _ = await shown(stub, terminal=terminal)
+
+    assert "a]0;titleb2Jcd" in text
+    assert not {"\x1b]", "\x07", "\x9b"} & {text[n : n + size] for n in range(len(text)) for size in (1, 2)}
 
 
 async def test_an_outage_is_shown_and_borne(stub: Stub) -> None:

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from enum import IntEnum
 
 import uvloop
-from rich.console import Console
 from typer import Exit
 
+from dataloader.cli.screen import Screen
 from dataloader.exceptions import DataloaderError, SettingsError
 
 _THREADS_END_WITHIN_S = 0.5
@@ -69,7 +69,7 @@ def _reasons(errors: object) -> list[str]:
 
 def say_error(text: str) -> None:
     """Write the sentence that ends a command."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_plain(text)}")
+    Screen(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]error:[/] {_plain(text)}")
 
 
 def _plain(text: str) -> str:

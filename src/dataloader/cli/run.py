@@ -16,7 +16,7 @@ from typer import Argument, Exit, Option, Typer
 from dataloader.cli.arguments import job_args, labels
 from dataloader.cli.ending import ExitCode
 from dataloader.cli.options import AsJson, Embedded, command
-from dataloader.cli.screen import out, print_model
+from dataloader.cli.screen import Screen, out, print_model
 from dataloader.cli.signals import SIGNALS
 from dataloader.cli.watch import exit_code, outcome, watch_job
 from dataloader.client import DataloaderClient, JobStatusView
@@ -85,7 +85,7 @@ async def run(
     """
     wanted = _wanted(task, job_args([*(pairs or ()), *(sets or ())], args), resume, max_attempts, labels(label or ()))
     embedded = embedded or not load_settings().has_database
-    state = await _run(wanted, embedded=embedded, console=Console(stderr=True) if as_json else out())
+    state = await _run(wanted, embedded=embedded, console=Screen(stderr=True) if as_json else out())
     if as_json:
         print_model(state)
     else:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from rich.console import Console
 from typer import Argument, Exit, Option, Typer
 
 from dataloader.cli.arguments import due_at, job_args, labels
 from dataloader.cli.options import CLIENT_PANEL, AsJson, Embedded, Url, command
-from dataloader.cli.screen import out, print_model
+from dataloader.cli.screen import Screen, out, print_model
 from dataloader.cli.service import service
 from dataloader.cli.watch import exit_code, outcome, watch_job
 from dataloader.client import BulkItem, DataloaderClient, JobStatusView
@@ -117,7 +116,7 @@ async def _follow(client: DataloaderClient, job: BulkItem, after: After) -> None
         return
     if not after.as_json:
         _print_job(job, after)
-    console = Console(stderr=True) if after.as_json else out()
+    console = Screen(stderr=True) if after.as_json else out()
     state = await (watch_job(client, job.job_id, console=console) if after.watch else client.wait(job.job_id))
     _print_end(state, after)
     raise Exit(exit_code(state))

@@ -6,14 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from rich.console import Console
 from rich.text import Text
 from typer import Exit, Option
 
 from dataloader.cli.ending import ExitCode, say_error, sentence
 from dataloader.cli.jobs.arguments import JobId, JobIds
 from dataloader.cli.options import AsJson, Embedded, Url
-from dataloader.cli.screen import out, print_model, print_models, status_text
+from dataloader.cli.screen import Screen, out, print_model, print_models, status_text
 from dataloader.cli.service import service
 from dataloader.cli.watch import exit_code, outcome, watch_job
 from dataloader.client import JobStatusView
@@ -29,7 +28,7 @@ async def watch(job_id: JobId, *, as_json: AsJson = False, url: Url = None, embe
     progress goes to stderr and the outcome to stdout.
     """
     async with service(url, embedded=embedded) as client:
-        state = await watch_job(client, job_id, console=Console(stderr=True) if as_json else out())
+        state = await watch_job(client, job_id, console=Screen(stderr=True) if as_json else out())
     if as_json:
         print_model(state)
     else:
