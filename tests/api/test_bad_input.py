@@ -269,3 +269,27 @@ async def test_no_bytes_whatever_make_the_service_fail(scene: Scene) -> None:
         assert answer.status_code < 500, (body, answer.text)
 
     await _search(post, st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site", "origin": "http://test"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://elsewhere.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://test"}, 200),
+        ({"origin": "https://public.example", "sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({}, 200),
+    ],
+)
+async def test_a_page_of_another_site_changes_nothing(scene: Scene, headers: dict[str, str], status: int) -> None:
+    await scene.trigger()
+
+    answer = await scene.client.post(f"{API}/queues/q/pause", headers=headers)
+    queues = (await scene.client.get(f"{API}/queues", headers=headers)).json()["queues"]
+
+    assert answer.status_code == status
+    assert answer.json().get("code") == ("foreign_page" if status == 403 else None)
+    assert [queue["paused"] for queue in queues if queue["queue"] == "q"] == [status == 200]

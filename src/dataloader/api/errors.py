@@ -76,6 +76,17 @@ def headers_too_large(limit_bytes: int, request_id: str, path: str) -> Response:
     )
 
 
+def foreign(request_id: str, path: str) -> Response:
+    """Return the answer to what a browser sends for a page of another site."""
+    return problem(
+        status=HTTPStatus.FORBIDDEN,
+        code="foreign_page",
+        detail="A page of another site may not change anything here",
+        instance=path[:FIELD_LIMIT],
+        request_id=request_id,
+    )
+
+
 def _status(error: DataloaderError) -> int:
     if isinstance(error, BodyError):
         return error.status

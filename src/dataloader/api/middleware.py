@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dataloader.api.errors import headers_too_large, internal
+from dataloader.api.errors import foreign, headers_too_large, internal
 from dataloader.context import AppContext
 from dataloader.logger import bind_request
 
@@ -24,6 +24,8 @@ HEADERS_LIMIT_BYTES = 64 * 1024
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_HARMLESS = {"GET", "HEAD", "OPTIONS"}
+_OWN_SITE = {b"same-origin", b"none"}
 _QUIET = {"/health", "/metrics", "/status"}
 _SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -71,9 +73,12 @@ class RequestMiddleware:
             await answer(exchange.scope, exchange.receive, exchange.send)
 
     def _inside(self, exchange: _Exchange) -> ASGIApp:
-        if sum(len(name) + len(value) for name, value in exchange.scope["headers"]) <= HEADERS_LIMIT_BYTES:
-            return self._app
-        return headers_too_large(HEADERS_LIMIT_BYTES, exchange.request_id, exchange.scope["path"])
+        scope = exchange.scope
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADERS_LIMIT_BYTES:
+            return headers_too_large(HEADERS_LIMIT_BYTES, exchange.request_id, scope["path"])
+        if exchange.method not in _HARMLESS and _is_foreign(scope):
+            return foreign(exchange.request_id, scope["path"])
+        return self._app
 
     def _record(self, exchange: _Exchange) -> None:
         seconds = time.perf_counter() - exchange.started_s
@@ -134,6 +139,21 @@ class _Exchange:
         elif message["type"] == "http.response.body" and self.method == "HEAD":
             message = {**message, "body": b""}
         await self._send(message)
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Return whether a browser sends this for a page of somebody else; what is no browser sends none of the headers."""
+    site = origin = host = None
+    for name, value in scope["headers"]:
+        if name == b"sec-fetch-site":
+            site = value
+        elif name == b"origin":
+            origin = value
+        elif name == b"host":
+            host = value
+    if site is not None:
+        return site not in _OWN_SITE
+    return origin is not None and origin.partition(b"://")[2].lower() != (host or b"").lower()
 
 
 def _given_id(scope: Scope) -> str | None:
