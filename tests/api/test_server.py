@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from dataloader.api.app import create_app
 from dataloader.api.protocol import HEAD_LIMIT_BYTES
-from dataloader.api.server import ApiServer
+from dataloader.api.server import KEEP_ALIVE_S, ApiServer
 from dataloader.base import supervise
 from dataloader.config import Settings
 from dataloader.exceptions import SettingsError
@@ -29,9 +29,9 @@ JOB = b'{"queue": "q", "task": "any.echo"}'
 
 
 @asynccontextmanager
-async def serving(scene: Scene) -> AsyncIterator[ApiServer]:
+async def serving(scene: Scene, *, keep_alive_s: int = KEEP_ALIVE_S) -> AsyncIterator[ApiServer]:
     """Serve the scene's application on a free port until the block ends."""
-    server = ApiServer(scene.app, scene.ctx.settings)
+    server = ApiServer(scene.app, scene.ctx.settings, keep_alive_s=keep_alive_s)
     async with asyncio.TaskGroup() as group:
         group.create_task(supervise([server], scene.stop))
         await server.started.wait()
@@ -233,3 +233,31 @@ async def test_headers_that_do_not_end_are_cut_off(scene: Scene) -> None:
 
     assert many.startswith(b"HTTP/1.1 431 ")
     assert b"headers_too_large" in large
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /health HTT",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /",
+    ],
+)
+async def test_a_connection_without_a_request_is_closed(scene: Scene, said: bytes) -> None:
+    async with serving(scene, keep_alive_s=1) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(said)
+        async with asyncio.timeout(4):
+            await reader.read()
+        writer.close()
+
+
+async def test_a_request_that_waits_for_longer_than_a_connection_may_be_idle_is_answered(scene: Scene) -> None:
+    job_id = await scene.trigger()
+
+    async with serving(scene, keep_alive_s=1) as server, httpx2.AsyncClient() as client:
+        url = f"http://127.0.0.1:{server.port}{API}/jobs/{job_id}/status"
+        answers = [await client.get(url, params={"wait": wait}) for wait in ("1.5", "0")]
+
+    assert [answer.status_code for answer in answers] == [200, 200]

@@ -45,6 +45,7 @@ class ApiServer:
     Args:
         app: What to serve.
         settings: Where to listen.
+        keep_alive_s: How long a connection may go without a request.
 
     Attributes:
         started: Set when requests are accepted.
@@ -53,8 +54,9 @@ class ApiServer:
 
     name = "api server"
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, *, keep_alive_s: int = KEEP_ALIVE_S) -> None:
         self._app = app
+        self._keep_alive_s = keep_alive_s
         self._settings = settings
         self.started = asyncio.Event()
         self.port = settings.app_port
@@ -92,7 +94,7 @@ class ApiServer:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=self._keep_alive_s,
             timeout_graceful_shutdown=GRACE_S,
         )
 
