@@ -166,6 +166,7 @@ async def test_days_that_are_not_published_yet_are_passed_over(futures: Futures)
     job = await futures.days(LAST, dt.date(2026, 7, 21))
 
     assert (job["status"], progress(job)) == ("succeeded", (4, 4, "days"))
+    assert json.loads(job["progress"])["message"] == "no file of 2026-07-21 yet"
     assert await futures.loaded() == [LAST]
 
 

@@ -10,6 +10,8 @@ from decimal import Decimal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from dataloader.connectors.http import HttpClient
 from dataloader.connectors.retry import Backoff
@@ -103,6 +105,19 @@ async def test_a_service_page_stops_before_the_day_and_may_pass_later(
     assert (await anext(chunks)).checkpoint == {"day": "2025-04-04"}
     with pytest.raises(SourceError):
         await anext(chunks)
+
+
+async def test_a_document_of_many_megabytes_is_not_read(source: CbrSource) -> None:
+    """Reading 64 MB of XML takes gigabytes, and the time of everybody else in the process."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=b'<ValCurs Date="04.04.2025">' + b"<Valute/>" * 500_000 + b"</ValCurs>")
+
+    app = web.Application()
+    app.router.add_get("/scripts/XML_daily.asp", answer)
+    async with TestServer(app) as server:
+        with pytest.raises(PermanentError, match="answered with more than 4194304 bytes"):
+            await replace(source, base_url=str(server.make_url("")).rstrip("/")).daily(FRIDAY)
 
 
 async def test_a_slow_answer_is_waited_for(cbr: CbrStub, source: CbrSource) -> None:

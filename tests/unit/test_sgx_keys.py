@@ -23,17 +23,24 @@ TUESDAY, WEDNESDAY, THURSDAY = date(2021, 6, 29), date(2021, 6, 30), date(2021, 
 
 @dataclass
 class Exchange:
-    """Sessions by key without a network; every fetch is counted."""
+    """Sessions by key without a network; every fetch is counted.
+
+    Attributes:
+        pages: How often a key is answered by a page before it is by its file.
+    """
 
     days: dict[int, date] = field(default_factory=lambda: dict(DAYS))
     asked: Counter[int] = field(default_factory=Counter)
     kept: dict[int, Session] = field(default_factory=dict)
+    pages: Counter[int] = field(default_factory=Counter)
 
     async def session(self, key: int) -> Session | None:
         return self.kept.pop(key, None) or await self.fetch(key)
 
     async def fetch(self, key: int) -> Session | None:
         self.asked[key] += 1
+        if self.pages[key] >= self.asked[key]:
+            return None
         return Session(self.days[key], ()) if key in self.days else None
 
     def keep(self, key: int, session: Session) -> None:
@@ -171,6 +178,22 @@ async def test_a_hole_in_place_of_a_day_is_passed_over_and_told() -> None:
 
     assert await found(keys, exchange, [TUESDAY, WEDNESDAY, THURSDAY]) == [TUESDAY, THURSDAY]
     assert keys.holes(WEDNESDAY) == [KEYS[WEDNESDAY]]
+
+
+@pytest.mark.parametrize("remembered", [(), (TUESDAY, THURSDAY), (date(2021, 6, 1), date(2021, 7, 30))])
+async def test_a_page_that_was_answered_once_in_place_of_a_file_hides_no_day(remembered: tuple[date, ...]) -> None:
+    exchange = Exchange(pages=Counter({KEYS[WEDNESDAY]: 1}))
+
+    assert await found(book(*remembered), exchange, [WEDNESDAY]) == [WEDNESDAY]
+
+
+async def test_a_hole_is_asked_for_again_once_and_not_for_every_day() -> None:
+    keys, exchange = book(date(2021, 6, 1), date(2021, 7, 30)), Exchange()
+    del exchange.days[KEYS[WEDNESDAY]]
+
+    days = weekdays(date(2021, 6, 2), date(2021, 7, 29))
+    assert WEDNESDAY not in await found(keys, exchange, [*days, WEDNESDAY])
+    assert exchange.asked[KEYS[WEDNESDAY]] == 2
 
 
 async def test_pages_for_everything_are_an_outage_and_not_days_without_trading() -> None:

@@ -17,6 +17,9 @@ from dataloader.workers.pipelines.cbr.parser import (
     parse_dynamic,
 )
 
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+"""Decades of one currency are a quarter of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CbrSource:
@@ -58,7 +61,8 @@ class CbrSource:
         return self._codes[cbr_id]
 
     async def _fetch(self, document: str, **params: str) -> bytes:
-        return await self.http.fetch(f"{self.base_url}/scripts/{document}", params=params)
+        url = f"{self.base_url}/scripts/{document}"
+        return await self.http.fetch(url, params=params, max_bytes=MAX_DOCUMENT_BYTES)
 
 
 def _written(day: dt.date) -> str:

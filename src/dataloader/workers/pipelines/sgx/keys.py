@@ -47,6 +47,7 @@ class KeyBook:
         self._trusted: set[int] = set()
         self._listed: dict[dt.date, int] = {}
         self._missing: set[int] = set()
+        self._doubted: set[int] = set()
 
     def remember(self, year: int, stored: object) -> None:
         """Enter the pairs that earlier runs confirmed for a year, unless damaged or in contradiction."""
@@ -79,6 +80,7 @@ class KeyBook:
             self._keys[day] = key
             self._unsaved.add(day)
         self._read.add(day)
+        self._missing.discard(key)
 
     def miss(self, key: int) -> None:
         """Note that there is no file of a key; where an earlier run had one, nothing it knew is trusted any more.
@@ -122,6 +124,13 @@ class KeyBook:
         """Return the keys without a file between the confirmed ones next to a day; one may have been the day's."""
         low, high = self.bounds(day)
         return [key for key in range(low.key + 1, high.key if high else 0) if key in self._missing]
+
+    def next_doubt(self, day: dt.date) -> int | None:
+        """Return a hole next to a day to ask for a second time: a busy exchange may answer a page for a file it has."""
+        doubt = next((key for key in self.holes(day) if key not in self._doubted), None)
+        if doubt is not None:
+            self._doubted.add(doubt)
+        return doubt
 
     def is_listed_without_file(self, day: dt.date) -> bool:
         """Return whether the exchange lists a day whose file it does not have."""

@@ -49,7 +49,9 @@ async def load_futures(args: SgxFuturesArgs, ctx: JobContext) -> AsyncGenerator[
             await _store(tx, args.table, session)
             tx.record(source=show_url(URL(ctx.settings.dl_sgx_base_url)))
             await _save_keys(tx, book)
-            tx.checkpoint({"day": day.isoformat()}, done=done, total=total, unit="days", message=_told(day, session))
+            tx.checkpoint(
+                {"day": day.isoformat()}, done=done, total=total, unit="days", message=_told(book, day, session)
+            )
         yield
 
 
@@ -95,5 +97,8 @@ def _state_key(year: int) -> str:
     return f"keys.{year}"
 
 
-def _told(day: dt.date, session: Session | None) -> str:
-    return f"{len(session.quotes)} series on {day}" if session else f"no trading on {day}"
+def _told(book: KeyBook, day: dt.date, session: Session | None) -> str:
+    if session:
+        return f"{len(session.quotes)} series on {day}"
+    _, after = book.bounds(day)
+    return f"no trading on {day}" if after else f"no file of {day} yet"

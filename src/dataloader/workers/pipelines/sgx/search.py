@@ -36,7 +36,7 @@ async def find_session(book: KeyBook, source: Sessions, day: dt.date) -> Session
     pages = 0
     for tries in range(MAX_REQUESTS):
         key = book.next_try(day, tries)
-        if key is None:
+        if key is None and (key := book.next_doubt(day)) is None:
             await _check_none(book, source, day, pages)
             return None
         session = await _ask(book, source, key)
