@@ -12,6 +12,7 @@ from typing import IO
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from dataloader.connectors.files.source import BLOCK_BYTES, FileChangedError, FileVersion
 from dataloader.exceptions import PermanentError, SourceError
@@ -112,22 +113,29 @@ def _find(address: str, max_files: int) -> list[BucketFile]:
         raise PermanentError(f"no file matches {address}")
     if len(paths) > max_files:
         raise PermanentError(f"{len(paths)} files match {address}; at most {max_files} are loaded by one job")
-    return [BucketFile(store, f"{scheme}://{path.lstrip('/')}") for path in paths]
+    # A path does not hold what an address begins with: the scheme, and for servers of files the host.
+    pattern = str(store._strip_protocol(address)).lstrip("/")  # noqa: SLF001 - what fsspec itself finds paths by
+    begin = address.removesuffix(pattern) if address.endswith(pattern) else f"{scheme}://"
+    return [BucketFile(store, begin + path.lstrip("/")) for path in paths]
 
 
 def open_store(scheme: str, address: str) -> AbstractFileSystem:
     """Return the store of an address; where it is and who asks come from the environment.
 
     Raises:
-        PermanentError: No library reads it.
+        PermanentError: No library reads it, or it is no store but the disk of this machine.
+        SourceError: It cannot be asked now.
     """
     try:
-        store, _ = fsspec.url_to_fs(address, use_listings_cache=False)
+        with named(address):
+            store, _ = fsspec.url_to_fs(address, use_listings_cache=False)
     except ImportError as error:
         needed = _NEEDED.get(scheme, str(error))
         raise PermanentError(f"what reads {scheme}:// is not installed: {needed}") from None
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         raise PermanentError(f"{scheme}:// is not supported; give a path, or an address of http, https or s3") from None
+    if isinstance(store, LocalFileSystem):
+        raise PermanentError(f"{address} is a file of this machine; name it by its path, below one of DL_SOURCE_ROOTS")
     return store
 
 
@@ -164,4 +172,9 @@ def _failures() -> tuple[type[BaseException], ...]:
 
 
 def _excerpt(error: BaseException) -> str:
+    if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError"}:
+        return (
+            "this machine has no credentials for it; give them to its environment, for S3 as AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     return f"{type(error).__name__}: {error}"[:300]

@@ -17,6 +17,12 @@ from dataloader.exceptions import PermanentError
 _CREDENTIALS = re.compile(r"(?!arn:)[^/]*?(@|:(?!\d+(/|$)))")
 """How the part of an address before its path begins if it holds more than a name and a port."""
 
+_LEADING_TO_IPV4 = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+"""Addresses that end in one of IPv4, which a router or this machine may translate them to (RFC 4291, 6145, 6052)."""
+
+_OF_A_SITE = tuple(map(ipaddress.IPv6Network, ("fec0::/10", "64:ff9b:1::/48")))
+"""Addresses of a network's own that Python takes for global ones (RFC 3879, 8215)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reach:
@@ -124,8 +130,12 @@ def is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else None)
+        if inner is None and any(parsed in network for network in _LEADING_TO_IPV4):
+            inner = ipaddress.IPv4Address(parsed.packed[-4:])
         if inner is not None:
             return is_public(str(inner))
+        if any(parsed in network for network in _OF_A_SITE):
+            return False
     return parsed.is_global and not parsed.is_multicast
 
 
