@@ -346,6 +346,17 @@ def test_a_shown_address_keeps_what_is_harmless() -> None:
     assert shown == "https://u:***@host/x y?date_req=01/04/2025&sig=***"
 
 
+@pytest.mark.parametrize("who", ["t0ken", "t0ken:", "t0ken:x-oauth-basic"])
+def test_a_token_in_the_place_of_a_name_is_not_shown(who: str) -> None:
+    assert show_url(URL(f"https://{who}@host/f.csv?jwt=t0ken&bearer=t0ken")).startswith("https://***")
+    assert "t0ken" not in show_url(URL(f"https://{who}@host/f.csv?jwt=t0ken&bearer=t0ken"))
+
+
+async def test_a_host_that_is_too_long_to_be_one_is_refused(http: HttpClient) -> None:
+    with pytest.raises(PermanentError, match="cannot be fetched"):
+        await http.fetch(f"http://{'a' * 64}.example/")
+
+
 def test_a_source_that_asks_to_wait_is_obeyed_up_to_a_bound() -> None:
     backoff = Backoff(retry_after_max_s=60)
 
@@ -376,6 +387,7 @@ async def test_the_wait_asked_for_in_an_answer_reaches_the_retry(http: HttpClien
         ("9" * 5_000, float("inf")),
         ("-5", None),
         ("soon", None),
+        ("Tue, 01 Apr 2025 12:00:10 +99999999999999999", None),
         ("²", None),
         ("", None),
         (None, None),

@@ -123,7 +123,7 @@ class HttpClient:
         async with self._slot(request.url):
             try:
                 return await self._exchange(request)
-            except (aiohttp.ClientError, OSError) as error:
+            except (aiohttp.ClientError, OSError, UnicodeError) as error:
                 raise _translate(error, request) from None
 
     async def _exchange(self, request: _Request) -> HttpResponse:
@@ -177,6 +177,8 @@ def _translate(error: Exception, request: _Request) -> DataloaderError:
     match error:
         case TimeoutError():
             return TransientSourceError(f"GET {url} got no whole answer within {request.timeout_s:g} s", url=url)
+        case UnicodeError():
+            return PermanentError(f"GET {url} cannot be fetched: that is no name of a host", url=url)
         case aiohttp.InvalidURL() | aiohttp.RedirectClientError():
             return PermanentError(f"GET {url} was redirected to an address that cannot be fetched", url=url)
         case aiohttp.TooManyRedirects():

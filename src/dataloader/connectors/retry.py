@@ -74,7 +74,7 @@ def parse_retry_after(value: str | None, *, now: datetime | None = None) -> floa
         return float(text)
     try:
         due = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     aware = due if due.tzinfo else due.replace(tzinfo=UTC)
     return math.ceil(max(0.0, (aware - (now or datetime.now(UTC))).total_seconds()))

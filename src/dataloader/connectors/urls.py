@@ -11,9 +11,13 @@ from dataloader.exceptions import PermanentError
 
 _HIDDEN = "***"
 _SECRET_NAME = re.compile(
-    r"pass|pwd|secret|token|credential|signature|auth|session|api[-_]?key|access[-_]?key|^(key|sig|code)$",
+    r"pass|pwd|secret|token|bearer|jwt|credential|signature|auth|session|api[-_]?key|access[-_]?key|^(key|sig|code)$",
     re.IGNORECASE,
 )
+
+
+_NO_PASSWORDS = frozenset({None, "", "x-oauth-basic"})
+"""What stands in the place of a password where the name is the secret, as hosts of code take tokens."""
 
 
 def parse_url(url: str, params: Mapping[str, str] | None = None) -> URL:
@@ -33,8 +37,13 @@ def parse_url(url: str, params: Mapping[str, str] | None = None) -> URL:
 
 
 def show_url(url: URL) -> str:
-    """Return the address for messages: no password, no fragment, values of secret-looking names hidden."""
+    """Return the address for messages: no password, no fragment, values of secret-looking names hidden.
+
+    A name without a password is hidden, too: it is a token.
+    """
     shown = url.with_fragment(None)
+    if shown.user is not None and shown.password in _NO_PASSWORDS:
+        shown = shown.with_user(_HIDDEN)
     if shown.password is not None:
         shown = shown.with_password(_HIDDEN)
     pairs = [(name, _HIDDEN if _SECRET_NAME.search(name) else value) for name, value in shown.query.items()]
