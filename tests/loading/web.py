@@ -24,6 +24,9 @@ class Web:
         asked: The ranges asked for, None for the whole file.
         change_after: Answers after which the file is another one.
         late: Bytes by which a range begins later than asked.
+        encoding: How the body is packed, as Content-Encoding says.
+        surplus: What is sent behind a file that is sent without a length.
+        who: What each request said of who asks, None for nothing.
     """
 
     body: bytes = b""
@@ -36,11 +39,15 @@ class Web:
     asked: list[str | None] = field(default_factory=list)
     change_after: int | None = None
     late: int = 0
+    encoding: str | None = None
+    surplus: bytes = b""
+    who: list[str | None] = field(default_factory=list)
     url: str = ""
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """Answer with the file, or with what was asked to go wrong."""
         self.asked.append(request.headers.get("Range"))
+        self.who.append(request.headers.get("Authorization"))
         if self.failures:
             self.failures -= 1
             return web.Response(status=503, headers={"Retry-After": "0"})
@@ -53,10 +60,13 @@ class Web:
             response.headers["Content-Range"] = f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
         if self.etag:
             response.headers["ETag"] = self.etag
+        if self.encoding:
+            response.headers["Content-Encoding"] = self.encoding
         if not self.chunked:
             response.content_length = self.claims if self.claims is not None else len(content)
         await response.prepare(request)
         await response.write(content if self.cut_after is None else content[: self.cut_after])
+        await response.write(self.surplus)
         cut = self.cut_after is not None and len(content) > self.cut_after
         if request.transport and (cut or self.claims is not None):
             request.transport.close()

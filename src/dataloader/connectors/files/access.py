@@ -110,12 +110,11 @@ class FileAccess:
         if kind is not Compression.ZIP:
             return [file]
         if isinstance(file, LocalFile):
-            path = file.path
-        else:
-            directory = stack.enter_context(TemporaryDirectory(prefix="dataloader-"))
-            path = Path(directory) / "archive.zip"
-            await spool(file.blocks(0, version=version), path, name=file.name, max_bytes=MAX_SPOOL_BYTES)
-        return list(await open_archive(file, path, pattern=member, limits=self.limits))
+            return list(await open_archive(file, file.path, pattern=member, limits=self.limits))
+        directory = stack.enter_context(TemporaryDirectory(prefix="dataloader-"))
+        path = Path(directory) / "archive.zip"
+        await spool(file.blocks(0, version=version), path, name=file.name, max_bytes=MAX_SPOOL_BYTES)
+        return list(await open_archive(file, path, pattern=member, limits=self.limits, copied=version))
 
 
 def open_files(settings: Settings) -> FileAccess:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from io import FileIO
 from pathlib import Path
 
 from dataloader.connectors.files.local import LocalFile, version_of
@@ -19,8 +21,24 @@ from dataloader.exceptions import PermanentError
 
 MAX_MEMBERS = 10_000
 
+_MAX_READ_BYTES = 16 * 1024 * 1024
+"""A directory is read at once and takes many times its size in memory; this one holds `MAX_MEMBERS` with long names."""
+
 _ENCRYPTED = 0x1
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Those that `zipfile` unpacks in bounded pieces; of the others a kilobyte may become gigabytes before any is given."""
+
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +49,14 @@ class ZipMember:
         archive: The archive as people know it.
         path: Where its bytes lie.
         member: The file's name inside.
+        copied: The version of the archive that lies there, None if it lies where it always does.
     """
 
     archive: SourceFile
-    path: Path
+    path: Path = field(compare=False)
     member: str
     limits: UnpackLimits = field(repr=False)
+    copied: FileVersion | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -49,8 +69,12 @@ class ZipMember:
         return False
 
     async def look(self) -> FileVersion:
-        """Return the archive's version; the member's size is what its header claims, which nobody may rely on."""
-        return FileVersion(None, (await self.archive.look()).token)
+        """Return the version of the archive that is read; the member's size is but a claim of its header.
+
+        An archive elsewhere may have changed since it was copied: what is loaded is the copy.
+        """
+        found = self.copied or await self.archive.look()
+        return FileVersion(None, found.token or str(found.size or ""))
 
     async def blocks(self, offset: int, *, version: FileVersion) -> AsyncGenerator[bytes, None]:
         """Yield the unpacked bytes from `offset` on."""
@@ -98,7 +122,27 @@ class ZipMember:
                 raise FileChangedError(self.name)
 
 
-async def open_archive(file: SourceFile, path: Path, *, pattern: str | None, limits: UnpackLimits) -> list[ZipMember]:
+class _TooManyError(Exception):
+    """A directory is larger than that of any archive that is loaded."""
+
+
+class _Stored(FileIO):
+    """An archive that is asked what it holds."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return bytes.
+
+        Raises:
+            _TooManyError: More are asked for than a directory may have.
+        """
+        if size is not None and size > _MAX_READ_BYTES:
+            raise _TooManyError
+        return super().read(size) or b""
+
+
+async def open_archive(
+    file: SourceFile, path: Path, *, pattern: str | None, limits: UnpackLimits, copied: FileVersion | None = None
+) -> list[ZipMember]:
     """Return the members to load, in the archive's order.
 
     Args:
@@ -106,11 +150,13 @@ async def open_archive(file: SourceFile, path: Path, *, pattern: str | None, lim
         path: Where its bytes lie.
         pattern: Name of the wanted member, or a pattern for several; None if there is only one.
         limits: How far a member may swell.
+        copied: The archive's version, if what lies there is a copy of it.
 
     Raises:
-        PermanentError: It is damaged, encrypted, or it is not clear what is wanted.
+        PermanentError: It is damaged, encrypted, packed in a way that is not read, or it is not clear what is wanted.
     """
-    names = await asyncio.to_thread(_names, file.name, path)
+    members = await asyncio.to_thread(_members, file.name, path)
+    names = [info.filename for info in members]
     exact = [name for name in names if name == pattern]
     wanted = exact or [name for name in names if pattern is None or fnmatchcase(name, pattern)]
     if not wanted:
@@ -119,13 +165,21 @@ async def open_archive(file: SourceFile, path: Path, *, pattern: str | None, lim
         raise PermanentError(
             f"{file.name} holds {len(names)} files; name one or a pattern in `member`: {_listed(names)}"
         )
-    return [ZipMember(file, path, name, limits) for name in wanted]
+    for info in members:
+        if info.filename in wanted and info.compress_type not in _METHODS:
+            raise PermanentError(
+                f"{file.name}!{info.filename} is packed by method {info.compress_type} of ZIP, which is not read; "
+                "pack it with Deflate, or as .gz, .bz2, .xz or .zst"
+            )
+    return [ZipMember(file, path, name, limits, copied) for name in wanted]
 
 
-def _names(name: str, path: Path) -> list[str]:
+def _members(name: str, path: Path) -> list[zipfile.ZipInfo]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Stored(path) as file, zipfile.ZipFile(file) as archive:
             members = [info for info in archive.infolist() if _is_data(info)]
+    except _TooManyError:
+        raise PermanentError(f"{name} holds more than {MAX_MEMBERS} files; pack fewer in one archive") from None
     except _DAMAGED as error:
         raise PermanentError(f"{name} is a damaged archive: {error}") from None
     if len(members) > MAX_MEMBERS:
@@ -136,7 +190,7 @@ def _names(name: str, path: Path) -> list[str]:
         raise PermanentError(f"{name} is an office document, not data; save it as CSV")
     if any(info.flag_bits & _ENCRYPTED for info in members):
         raise PermanentError(f"{name} is encrypted")
-    return [info.filename for info in members]
+    return members
 
 
 def _is_data(info: zipfile.ZipInfo) -> bool:

@@ -6,8 +6,9 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from http import HTTPStatus
 from importlib.metadata import version as version_of
 
@@ -22,13 +23,32 @@ from dataloader.connectors.retry import Backoff, TransientSourceError, is_transi
 from dataloader.connectors.urls import show_url
 from dataloader.exceptions import PermanentError, SourceError
 
-CONNECT_TIMEOUT_S = 20.0
-READ_TIMEOUT_S = 30.0
 MAX_REDIRECTS = 5
 ATTEMPTS = 5
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HEAD_BYTES = 64 * 1024
+_BY_HEAD = "sha256:"
+"""How a token begins that we make of a file's beginning, for a server that names no version; no ETag or day does."""
+
+_UNREAD_CODINGS = frozenset({"deflate", "br", "compress"})
+"""Content codings that are not told by the first bytes, as gzip and zstd are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a server is waited for.
+
+    Attributes:
+        connect_s: Until it is connected to.
+        answer_s: Until the head of its answer is there, whatever else it sends before.
+        read_s: Between two parts of a body.
+    """
+
+    connect_s: float = 20.0
+    answer_s: float = 60.0
+    read_s: float = 30.0
 
 
 class RefusedAddressError(OSError):
@@ -49,8 +69,12 @@ class GuardedResolver(AbstractResolver):
 
         Raises:
             RefusedAddressError: There are none.
+            InvalidURL: It can be no name of a host.
         """
-        found = await self._resolver.resolve(host, port, family)
+        try:
+            found = await self._resolver.resolve(host, port, family)
+        except UnicodeError:
+            raise aiohttp.InvalidURL(host) from None
         allowed = [one for one in found if self._reach.allows(host, one["host"])]
         if found and not allowed:
             raise RefusedAddressError(private_message(host))
@@ -64,14 +88,18 @@ class GuardedResolver(AbstractResolver):
 class RemoteSession:
     """The HTTP session that files are read through; bound to the event loop it is first used on.
 
+    Bodies are given as they are stored, for offsets count stored bytes: what is packed is told by its first ones.
+
     Args:
         reach: Where loads may read.
         backoff: Waits between tries.
+        patience: Waits for an answer.
     """
 
-    def __init__(self, reach: Reach, *, backoff: Backoff | None = None) -> None:
+    def __init__(self, reach: Reach, *, backoff: Backoff | None = None, patience: Patience | None = None) -> None:
         self.reach = reach
         self.backoff = backoff or Backoff()
+        self.patience = patience or Patience()
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -89,12 +117,23 @@ class RemoteSession:
         """
         for _ in range(MAX_REDIRECTS + 1):
             self.reach.check_url(url)
-            async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
+            async with AsyncExitStack() as stack:
+                response = await self._begin(url, headers, stack)
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                url = _redirected(response)
+                url = _redirected(response, url)
         raise SourceError(f"GET {show_url(url)} was redirected more than {MAX_REDIRECTS} times")
+
+    async def _begin(self, url: URL, headers: Mapping[str, str], stack: AsyncExitStack) -> aiohttp.ClientResponse:
+        """Return an answer whose head is there, open as long as the stack."""
+        try:
+            async with asyncio.timeout(self.patience.answer_s):
+                answer = self._opened().get(url, headers=headers, allow_redirects=False)
+                return await stack.enter_async_context(answer)
+        except TimeoutError:
+            within = f"within {self.patience.answer_s:g} s"
+            raise TransientSourceError(f"GET {show_url(url)} was not answered {within}") from None
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -102,8 +141,12 @@ class RemoteSession:
                 connector=aiohttp.TCPConnector(resolver=GuardedResolver(self.reach)),
                 headers={"User-Agent": f"dataloader/{version_of('dataloader')}", "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
+                    total=None,
+                    sock_connect=self.patience.connect_s,
+                    connect=self.patience.connect_s,
+                    sock_read=self.patience.read_s,
                 ),
             )
         return self._session
@@ -127,11 +170,15 @@ class RemoteFile:
         return True
 
     async def look(self) -> FileVersion:
-        """Return the length and the ETag, or the time of modification, that the server tells."""
+        """Return the length and the ETag, or the time of modification, that the server tells.
+
+        Where it tells neither, the file's beginning stands for its version.
+        """
         async for attempt in self.session.backoff.attempts(ATTEMPTS):
             with attempt:
                 async with self._answer({}) as response:
-                    return _version(response)
+                    version = _version(response)
+                    return version if version.token else replace(version, token=await self._head_token(response))
         raise AssertionError("a spent series of tries ends with its last error")
 
     async def blocks(self, offset: int, *, version: FileVersion) -> AsyncGenerator[bytes, None]:
@@ -141,6 +188,7 @@ class RemoteFile:
             try:
                 async with aclosing(self._range(position, version)) as parts:
                     async for part in parts:
+                        self._check_surplus(position + len(part), version)
                         yield part
                         position, failures = position + len(part), 0
                 self._check_end(position, version)
@@ -156,6 +204,10 @@ class RemoteFile:
         if version.size is not None and position < version.size:
             raise TransientSourceError(f"{self.name} ended {version.size - position} bytes early")
 
+    def _check_surplus(self, position: int, version: FileVersion) -> None:
+        if version.size is not None and position > version.size:
+            raise SourceError(f"{self.name} sends more than the {version.size} bytes that its server says it has")
+
     def _pause_s(self, error: TransientSourceError, failures: int) -> float:
         backoff = self.session.backoff
         if error.retry_after_s is not None:
@@ -170,10 +222,21 @@ class RemoteFile:
             skip = position - _start(response, self.name)
             if skip < 0:
                 raise SourceError(f"{self.name} answered a range that begins {-skip} bytes later than asked")
-            async for part in response.content.iter_chunked(BLOCK_BYTES):
+            while part := await self._part(response):
                 if skip < len(part):
                     yield part[skip:] if skip > 0 else part
                 skip = max(0, skip - len(part))
+
+    async def _head_token(self, response: aiohttp.ClientResponse) -> str:
+        head = bytearray()
+        while len(head) < _HEAD_BYTES and (part := await self._part(response)):
+            head += part
+        return _BY_HEAD + sha256(head[:_HEAD_BYTES]).hexdigest()
+
+    async def _part(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return the next bytes of a body, none at its end; what is sent and belongs to no body does not count."""
+        async with asyncio.timeout(self.session.patience.read_s):
+            return await response.content.read(BLOCK_BYTES)
 
     @asynccontextmanager
     async def _answer(self, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -188,13 +251,14 @@ class RemoteFile:
         except aiohttp.InvalidURL:
             raise PermanentError(f"{self.name} is not an address that can be fetched") from None
         except TimeoutError:
-            raise TransientSourceError(f"{self.name} sent nothing for {READ_TIMEOUT_S:g} s") from None
+            raise TransientSourceError(f"{self.name} sent nothing for {self.session.patience.read_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise TransientSourceError(f"{self.name} broke off: {type(error).__name__}") from None
 
     def _check_status(self, response: aiohttp.ClientResponse) -> None:
         status = response.status
         if status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            self._check_coding(response)
             return
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise FileChangedError(self.name)
@@ -204,9 +268,21 @@ class RemoteFile:
             raise TransientSourceError(message, retry_after_s=wait_s, status=status)
         raise PermanentError(message, status=status)
 
+    def _check_coding(self, response: aiohttp.ClientResponse) -> None:
+        coding = ",".join(response.headers.getall("Content-Encoding", ())).lower()
+        if _UNREAD_CODINGS.intersection(map(str.strip, coding.split(","))):
+            raise PermanentError(
+                f"GET {self.name} answered with Content-Encoding {coding[:40]!r}, which is not read and was not asked "
+                "for; have the server send the file as it is, or as gzip or zstd"
+            )
 
-def _redirected(response: aiohttp.ClientResponse) -> URL:
-    """Return where an answer points to.
+
+def _redirected(response: aiohttp.ClientResponse, url: URL) -> URL:
+    """Return where an answer points to; a name and password go along within one host, port and scheme.
+
+    Args:
+        response: The answer.
+        url: What was asked for.
 
     Raises:
         PermanentError: It does not say where, or nothing that can be fetched.
@@ -216,9 +292,12 @@ def _redirected(response: aiohttp.ClientResponse) -> URL:
     if not location:
         raise PermanentError(f"GET {asked} answered {response.status} without saying where the file is")
     try:
-        return response.url.join(URL(location))
+        target = response.url.join(URL(location))
     except ValueError:
         raise PermanentError(f"GET {asked} was redirected to what is no address") from None
+    same = (target.scheme, target.host, target.port) == (url.scheme, url.host, url.port)
+    named = target.user is not None or target.password is not None
+    return target.with_user(url.user).with_password(url.password) if same and not named else target
 
 
 def _version(response: aiohttp.ClientResponse) -> FileVersion:
@@ -230,15 +309,14 @@ def _version(response: aiohttp.ClientResponse) -> FileVersion:
         size = int(match[3]) if match and match[3] != "*" else None
     else:
         size = response.content_length
-    if headers.get("Content-Encoding", "identity") != "identity":
-        size = None
     return FileVersion(size, token)
 
 
 def _check_version(response: aiohttp.ClientResponse, version: FileVersion, name: str) -> None:
     """Refuse an answer that is not of the version that was begun; what the server does not say cannot differ."""
     now = _version(response)
-    if now.token != version.token or (None not in {now.size, version.size} and now.size != version.size):
+    then = "" if version.token.startswith(_BY_HEAD) else version.token
+    if now.token != then or (None not in {now.size, version.size} and now.size != version.size):
         raise FileChangedError(name)
 
 
