@@ -142,8 +142,8 @@ LOADS = (
         (
             Edit(
                 f"{FILES}/remote.py",
-                "            self.reach.check_url(url)\n            async with self._opened()",
-                "            async with self._opened()",
+                "            self.reach.check_url(url)\n",
+                "",
             ),
         ),
         (f"{LOADING}/test_http.py", "-k", "redirect"),

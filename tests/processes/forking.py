@@ -160,7 +160,7 @@ def _become(request: Request) -> None:
     for source, target in ((nowhere, 0), (output, 1), (errors, 2)):
         os.dup2(source, target)
     os.chdir(request.folder)
-    sys.path[0] = request.folder
+    sys.path[:1] = [request.folder, *filter(None, request.environment.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ.clear()
     os.environ.update(request.environment)
     sys.argv = [str(Path(sys.argv[0])), *request.arguments]
