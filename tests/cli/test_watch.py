@@ -81,7 +81,7 @@ def test_a_running_job_whose_worker_is_silent_has_no_time_left_to_tell() -> None
     at = datetime(2026, 1, 31, 8, tzinfo=UTC)
     assert "4s left" in facts(state, now=at + timedelta(seconds=20))
     silent = facts(state, now=at + timedelta(seconds=75))
-    assert silent == "10/20 days  2025-04-10  no sign of life for 1m 15s"
+    assert silent == "10/20 days  2025-04-10  no sign of life for 1m 15s; when its lease ends, it is taken over"
 
 
 def view(status: str = "succeeded", **more: object) -> JobStatusView:

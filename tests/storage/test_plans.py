@@ -18,6 +18,7 @@ from tests.conftest import _connect, _database, _settings
 from tests.storage.scene import SCHEMA, WORKER, alive, answers, claim_after, job, pause
 
 SQL = load_queries(SCHEMA)
+CLAIMING = exchange_of(SCHEMA, 1, settling=False)
 TIMES = 10 if os.environ.get("DL_CHAOS") == "full" else 1
 """A million rows by `make chaos`, a tenth of that in the suite; the bounds are the same."""
 
@@ -164,8 +165,9 @@ async def with_jobs(pg: Connection, values: str) -> str:
 @pytest.mark.parametrize("name", CASES)
 async def test_a_hot_statement_goes_hot_and_reads_a_bounded_number_of_rows(big: Connection, name: str) -> None:
     values, limit = CASES[name]
+    sql = CLAIMING if name == "exchange that claims" else getattr(SQL, name.partition(" ")[0])
 
-    plan = await plan_of(big, getattr(SQL, name.partition(" ")[0]), await with_jobs(big, values))
+    plan = await plan_of(big, sql, await with_jobs(big, values))
 
     assert not [node for node in plan if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "dl_jobs"]
     assert rows_read(plan) <= limit
@@ -185,7 +187,7 @@ async def test_a_claim_keeps_its_plan_when_the_queue_was_nearly_empty_as_statist
     )
 
     values, limit = CASES["exchange that claims"]
-    assert rows_read(await plan_of(big, SQL.exchange, values)) <= limit
+    assert rows_read(await plan_of(big, CLAIMING, values)) <= limit
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 20])
@@ -202,7 +204,7 @@ async def test_a_claim_reads_only_jobs_of_tasks_it_knows_and_of_those_a_few(big:
     )
     claim = _CLAIM.replace("{t}", f"{{{','.join(known)}}}")
 
-    plan = await plan_of(big, exchange_of(SCHEMA, tasks), f"{_NO_ENDS}, {claim}")
+    plan = await plan_of(big, exchange_of(SCHEMA, tasks, settling=False), f"{_NO_ENDS}, {claim}")
 
     assert rows_read(plan) <= 3 * 50 + 2 * tasks
 
@@ -215,9 +217,9 @@ async def test_a_claim_from_a_mark_does_not_step_over_what_was_claimed_before_it
     assert reached.position is not None
     priority, available_at, seq = reached.position
     claim = _CLAIM.replace("q1", "q")
-    from_the_start = await plan_of(big, SQL.exchange, f"{_NO_ENDS}, {claim}")
+    from_the_start = await plan_of(big, CLAIMING, f"{_NO_ENDS}, {claim}")
     mark = f"{priority}, '{available_at}', {seq}"
-    from_the_mark = await plan_of(big, SQL.exchange, f"{_NO_ENDS}, {claim.replace(_START, mark)}")
+    from_the_mark = await plan_of(big, CLAIMING, f"{_NO_ENDS}, {claim.replace(_START, mark)}")
 
     assert rows_read(from_the_mark) <= 3 * 50
     assert pages_read(from_the_mark) <= 14 * 50
@@ -232,7 +234,7 @@ async def test_an_exchange_whose_plan_was_kept_from_an_empty_table_goes_hot_in_a
     if analyzed:
         await pg.execute("analyze dl_jobs, dl_job_events")
     connection = await connect(direct, purpose="test", hot=True)
-    await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {SQL.exchange}")
+    await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {CLAIMING}")
     for _ in range(2):
         await connection.execute(f"execute it({_NO_ENDS}, {_CLAIM})")
     await pg.execute(

@@ -141,7 +141,7 @@ def facts(state: JobState, *, now: datetime | None = None) -> str:
     silent_s = _silence_s(state, now or datetime.now(UTC))
     parts = [*_progress_parts(state.progress, moving=silent_s is None)] if state.progress else []
     if silent_s is not None:
-        parts.append(f"no sign of life for {span(silent_s)}")
+        parts.append(f"no sign of life for {span(silent_s)}; when its lease ends, it is taken over")
     if state.attempt > 1 or state.losses:
         parts.append(f"attempt {state.attempt} of {state.max_attempts}")
     if state.losses:

@@ -98,7 +98,7 @@ class Enqueued:
 
     Attributes:
         conflict: The idempotency key belongs to a different request; `job_id` is that request's job.
-        announced: The commit itself has woken the workers of other processes.
+        announced: The workers have been woken, those of other processes by the commit itself.
     """
 
     job_id: UUID

@@ -9,6 +9,13 @@ from hashlib import sha256
 from importlib.resources import files
 
 _EACH_TASK = re.compile("-- (?:each|next) task\n")
+_TO_SETTLE = re.compile("-- only to settle\n(.*?)-- also to claim\n", re.DOTALL)
+_UNUSED = """unused as (
+  select $1::uuid[], $2::integer[], $3::text[], $4::float8[], $5::jsonb[], $6::jsonb[], $7::jsonb[], $8::boolean[],
+         $9::jsonb[], $11::uuid[], $12::integer[]
+),
+"""
+"""Takes the place of what settles: says the types of parameters, and is not executed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,18 @@ def load_queries(schema: str) -> Queries:
 
 
 @lru_cache(maxsize=64)
-def exchange_of(schema: str, tasks: int) -> str:
-    """Return the exchange for a claim that knows so many tasks, each with a walk of its own along the index."""
-    before, each, after = _EACH_TASK.split(load_queries(schema).exchange)
+def exchange_of(schema: str, tasks: int, *, settling: bool = True) -> str:
+    """Return the exchange for a claim that knows so many tasks, each with a walk of its own along the index.
+
+    Args:
+        schema: Schema of the tables.
+        tasks: How many.
+        settling: Whether something is to be settled; without it the parameters for that stay empty.
+    """
+    sql = load_queries(schema).exchange
+    if not settling:
+        sql = _TO_SETTLE.sub("", _TO_SETTLE.sub(lambda _: _UNUSED, sql, count=1))
+    before, each, after = _EACH_TASK.split(sql)
     walks = (each.replace("($14::text[])[1]", f"($14::text[])[{n}]") for n in range(1, max(tasks, 1) + 1))
     return f"{before}{'union all'.join(walks)}{after}"
 

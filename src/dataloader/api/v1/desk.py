@@ -142,6 +142,9 @@ class TriggerDesk:
             self._suspect(batch)
             self._send_alone(batch)
             return
+        if alone and answers[0].created and jobs[0].available_at is None:
+            # A worker of this process goes first: it has its claim on the way before the answer is put together.
+            self._ctx.notifier.announce([f"queue:{jobs[0].queue}"], here_only=True)
         for request, answer in zip(batch, answers, strict=True):
             request.tell(replace(answer, announced=alone))
 

@@ -275,6 +275,9 @@ class JobService:
         )
 
     async def _announce(self, jobs: Sequence[NewJob], answers: Sequence[Enqueued]) -> None:
+        if all(answer.announced for answer in answers):
+            await self._wakeups.give_way()
+            return
         created = [job for job, answer in zip(jobs, answers, strict=True) if answer.created]
         keys = Keys(
             frozenset(job.lock_key for job in created if job.lock_key is not None),
@@ -283,8 +286,7 @@ class JobService:
         unkeyed = [job for job in created if job.lock_key is None and job.partition_key is None]
         queues = {job.queue for job in unkeyed if job.available_at is None}
         if created:
-            announced = all(answer.announced for answer in answers)
-            await self._wakeups.send(queues=queues, keys=keys, announced=announced)
+            await self._wakeups.send(queues=queues, keys=keys)
 
 
 def _indexed(index: int, error: InvalidError) -> list[dict[str, object]]:

@@ -17,7 +17,6 @@ from dataloader.storage.repositories.promotion import PromotionRepository
 PROMOTE_BUDGET_S = 3.3
 """What is not promoted within this time, a little more than the statement's lock timeout, is left to the sweep."""
 
-TURNS = 2
 _LEFT_TO_THE_SWEEP = (DataloaderError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
@@ -41,7 +40,6 @@ class WakeUps:
         queues: Iterable[str] = (),
         keys: Keys = Keys(),  # noqa: B008 - frozen
         also: Iterable[str] = (),
-        announced: bool = False,
     ) -> None:
         """Promote keys, then announce every queue that may have got a job; no error of the database leaves this.
 
@@ -51,13 +49,15 @@ class WakeUps:
             queues: Queues with jobs that were ready at once.
             keys: Keys whose turn may have changed.
             also: Further payloads.
-            announced: Whether the other processes have been told of the queues by the commit itself.
         """
         names = set(queues) | await self._promote(keys)
-        self._notifier.announce([*(f"queue:{name}" for name in sorted(names)), *also], here_only=announced and not keys)
-        # Whoever was woken here goes first: it writes its statement in one turn of the loop, at whose end it is sent.
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        self._notifier.announce([*(f"queue:{name}" for name in sorted(names)), *also])
+        await asyncio.sleep(0)
+        await self.give_way()
+
+    async def give_way(self) -> None:
+        """Let whoever was woken here go first: it writes its statement in a turn of the loop, which sends it then."""
+        await asyncio.sleep(0)
 
     async def _promote(self, keys: Keys) -> set[str]:
         if not keys:

@@ -77,7 +77,7 @@ class QueueRepository:
         """
         wanted = claim or _NOTHING
         rows = await connection.fetch(
-            exchange_of(self._schema, len(wanted.tasks)),
+            exchange_of(self._schema, len(wanted.tasks), settling=bool(settlements or succeeded)),
             [one.lease.job_id for one in settlements],
             [one.lease.epoch for one in settlements],
             [one.kind for one in settlements],

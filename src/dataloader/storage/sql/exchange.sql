@@ -13,9 +13,13 @@
 -- nobody here knows are not read. The planner must walk the index also when its statistics know of no ready jobs: it is
 -- told that the filter holds for nearly every row (case) and that few of them are wanted (subqueries as limits), or it
 -- sorts all that are ready. The part between "each task" and "next task" is repeated for every known task.
+-- What stands between "only to settle" and "also to claim" is left out where nothing has ended: to set it up for no rows takes
+-- the server an eighth of the time that a claim of one job takes.
 -- The answer holds what was settled (a status, no task), then what was claimed (a task, no status), in order, then how far
 -- the claim came and the seconds until it had found its first job (no job).
-with ended as (
+with
+-- only to settle
+ended as (
   select *
     from unnest($1::uuid[], $2::integer[], $3::text[], $4::float8[], $5::jsonb[], $6::jsonb[], $7::jsonb[], $8::boolean[], $9::jsonb[])
       as e(job_id, epoch, kind, delay_s, error, result, progress, start_over, data)
@@ -63,7 +67,9 @@ with ended as (
               else coalesce(s.data, '{}') || jsonb_strip_nulls(jsonb_build_object(
                 'error', s.error, 'done', s.done, 'available_at', case when s.status = 'queued' then s.available_at end)) end
     from settled s
-), begun as materialized (
+),
+-- also to claim
+begun as materialized (
   select clock_timestamp() as at
 ), visible as materialized (
   select j.*, row_number() over (order by j.priority, j.available_at, j.seq) as place
@@ -109,11 +115,18 @@ with ended as (
               else jsonb_strip_nulls(jsonb_build_object('checkpoint', c.checkpoint, 'done', c.progress->'done')) end
     from claimed c
 )
-select s.job_id, s.epoch, s.status, s.attempt, s.queue, s.lock_key, s.partition_key, s.ready,
+select null::uuid as job_id, null::integer as epoch, null::text as status, null::smallint as attempt, null::text as queue,
+       null::text as lock_key, null::text as partition_key, null::boolean as ready,
        null::text as task, null::jsonb as args, null::smallint as losses, null::jsonb as checkpoint, null::jsonb as progress,
        null::float8 as timeout_s, null::float8 as stall_timeout_s, null::float8 as wait_s, null::bigint as place,
        null::smallint as priority, null::timestamptz as available_at, null::bigint as seq, null::float8 as walked_s
+ where false
+-- only to settle
+union all
+select s.job_id, s.epoch, s.status, s.attempt, s.queue, s.lock_key, s.partition_key, s.ready,
+       null, null, null, null, null, null, null, null, null, null, null, null, null
   from settled s
+-- also to claim
 union all
 select c.job_id, c.epoch, null, c.attempt, null, null, null, null,
        c.task, c.args, c.losses, c.checkpoint, c.progress, c.timeout_s, c.stall_timeout_s,
