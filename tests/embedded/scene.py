@@ -89,7 +89,7 @@ def nothing_left(home: Home) -> bool:
 
 def watchdogs(home: Home) -> list[psutil.Process]:
     """Return the watchdogs of a home."""
-    return [process for process in processes(home) if "dataloader.embedded.watchdog" in process.cmdline()]
+    return [process for process in processes(home) if "dataloader.embedded.watchdog" in _words(process)]
 
 
 def backends(home: Home) -> list[psutil.Process]:
@@ -106,10 +106,15 @@ def live_postmaster(home: Home) -> psutil.Process:
 
 
 def _belongs(process: psutil.Process, home: Home) -> bool:
-    try:
-        words = process.cmdline()
-        if process.pid == os.getpid() or "tests.embedded.user" in words:
-            return False
-        return any(str(home.root) in word or home.mark in word for word in words)
-    except psutil.Error:
+    words = _words(process)
+    if process.pid == os.getpid() or "tests.embedded.user" in words:
         return False
+    return any(str(home.root) in word or home.mark in word for word in words)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, nothing of one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
