@@ -17,6 +17,7 @@ from dataloader.embedded import EmbeddedServer, EmbeddedServerError
 from dataloader.embedded.accounts import server_account
 from dataloader.embedded.cluster import way_into
 from dataloader.embedded.home import Home
+from dataloader.embedded.processes import stop_server
 from tests.embedded.scene import (
     User,
     backends,
@@ -188,6 +189,9 @@ async def test_server_that_somebody_else_started_on_the_data_is_not_disturbed(
         await eventually((home.cluster / ".s.PGSQL.5433").exists)
         with pytest.raises(EmbeddedServerError, match=f"process {process.pid} serves .* stop it first"):
             await postgres.start()
+        assert await asyncio.to_thread(stop_server, home)
+        asked = await asyncpg.connect(host=str(home.cluster), port=5433, user="postgres", database="postgres")
+        await asked.close()
         assert live_postmaster(home).pid == process.pid
     finally:
         process.send_signal(signal.SIGINT)

@@ -92,6 +92,8 @@ def postmaster(home: Home) -> psutil.Process | None:
 def stop_server(home: Home) -> bool:
     """Stop the server and what is left of it; return whether nothing is. The caller holds the start lock.
 
+    One that somebody else has started on the data is left alone.
+
     First a fast shutdown, then an immediate one, then SIGKILL.
     """
     for stage, wait_s in _STOP_STAGES:
@@ -127,7 +129,7 @@ def ensure_watchdog(home: Home) -> None:
 
 def _signal(home: Home, number: signal.Signals) -> None:
     process = postmaster(home)
-    if process is None:
+    if process is None or not _is_marked(process, home.mark):
         kill_remains(home)
         return
     with suppress(psutil.NoSuchProcess):
