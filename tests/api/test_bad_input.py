@@ -180,6 +180,14 @@ async def test_every_spelling_of_json_is_taken(scene: Scene, kind: str) -> None:
     assert answer.status_code == 201
 
 
+@pytest.mark.parametrize("path", ["trigger", "trigger/bulk"])
+@pytest.mark.parametrize("body", ["[1]", "null", "7", '"text"'])
+async def test_json_that_is_no_object_is_422_and_names_no_class_of_ours(scene: Scene, path: str, body: str) -> None:
+    answer = await scene.client.post(f"{API}/jobs/{path}", content=body, headers=JSON)
+
+    assert (answer.status_code, answer.json()["detail"]) == (422, "body: Input should be an object")
+
+
 async def test_a_body_over_8_mib_is_413_whether_announced_or_not(scene: Scene) -> None:
     big = json.dumps({"jobs": [JOB | {"args": {"a": "x" * 900_000}}] * 10})
 

@@ -14,6 +14,7 @@ from dataloader.api.bodies import read_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_NO_OBJECT = {"type": "dict_type", "loc": ("body",), "msg": "Input should be an object", "input": None}
 _MISSING = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
@@ -48,6 +49,8 @@ async def _read_model(request: Request, model: type[Model]) -> Model:
     body, value = await read_json(request)
     if not body:
         raise RequestValidationError([_MISSING])
+    if not isinstance(value, dict):
+        raise RequestValidationError([_NO_OBJECT])
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -81,6 +81,10 @@ def problem(
     return Response(content, status, headers=dict(headers or {}) | {"cache-control": "no-store"}, media_type=MEDIA_TYPE)
 
 
+BODY_ERRORS = (400, 408, 413, 415, 422)
+"""Statuses of a body that is not taken."""
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Return the `responses` of an operation that may answer with these problems."""
     return {status: _documented(status) for status in statuses}

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Path, Query, Request
 
 from dataloader.api.bodies import StrictRoute
 from dataloader.api.disconnect import until_disconnected
-from dataloader.api.problems import documented
+from dataloader.api.problems import BODY_ERRORS, documented
 from dataloader.api.services import PREFIX, Actor, Jobs
 from dataloader.api.v1.fields import PAGE_LIMIT
 from dataloader.api.v1.schemas import (
@@ -27,7 +27,6 @@ from dataloader.api.v1.schemas import (
 router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], route_class=StrictRoute)
 
 JobId = Annotated[UUID, Path(description="Id of the job.")]
-_BODY = (400, 408, 413, 415, 422)
 
 
 @router.get("", summary="List jobs", responses=documented(422, 500, 503))
@@ -64,7 +63,7 @@ async def cancel_job(job_id: JobId, jobs: Jobs, actor: Actor) -> JobStatusView:
     return await jobs.cancel(job_id, actor=actor)
 
 
-@router.post("/{job_id}/retry", summary="Retry a job", responses=documented(*_BODY, 404, 409, 500, 503))
+@router.post("/{job_id}/retry", summary="Retry a job", responses=documented(*BODY_ERRORS, 404, 409, 500, 503))
 async def retry_job(
     job_id: JobId, jobs: Jobs, actor: Actor, request: Annotated[RetryRequest | None, Body()] = None
 ) -> JobStatusView:

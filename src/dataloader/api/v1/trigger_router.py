@@ -7,7 +7,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request, Response
 
 from dataloader.api.lean import LeanRoute, answer_of
-from dataloader.api.problems import documented
+from dataloader.api.problems import BODY_ERRORS, documented
 from dataloader.api.services import PREFIX, actor_of, services_of
 from dataloader.api.v1.schemas import BulkRequest, BulkTriggered, Triggered, TriggerRequest
 
@@ -19,7 +19,6 @@ router = APIRouter(
 )
 
 _LOCATION = {"Location": {"description": "Path of the job.", "schema": {"type": "string"}}}
-_BODY = (400, 408, 413, 415, 422)
 
 
 @router.post(
@@ -30,7 +29,7 @@ _BODY = (400, 408, 413, 415, 422)
     responses={
         200: {"model": Triggered, "description": "The idempotency key had been used before.", "headers": _LOCATION},
         201: {"description": "The job is queued.", "headers": _LOCATION},
-        **documented(*_BODY, 409, 500, 503),
+        **documented(*BODY_ERRORS, 409, 500, 503),
     },
 )
 async def trigger(body: TriggerRequest, request: Request) -> Response:
@@ -51,7 +50,7 @@ async def trigger(body: TriggerRequest, request: Request) -> Response:
     responses={
         200: {"model": BulkTriggered, "description": "Every idempotency key had been used before."},
         201: {"description": "The jobs are queued."},
-        **documented(*_BODY, 409, 500, 503),
+        **documented(*BODY_ERRORS, 409, 500, 503),
     },
 )
 async def trigger_bulk(body: BulkRequest, request: Request) -> Response:
