@@ -16,6 +16,7 @@ PARAMETERS = {
     "cancel": "uuid text",
     "cancel_run": "text[]",
     "checkpoint": "uuid int4 jsonb jsonb float8 jsonb",
+    "complete": "uuid[] int4[] text",
     "enqueue": "text text text bool text",
     "exchange": "uuid[] int4[] text[] float8[] jsonb[] jsonb[] jsonb[] bool[] jsonb[] text "
     "uuid[] int4[] text text[] int8 uuid float8 bool float8 int2 timestamptz int8",

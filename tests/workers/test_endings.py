@@ -95,7 +95,7 @@ async def test_a_large_batch_is_settled_while_jobs_are_claimed(
     pg: Connection, settings: Settings, registry: Registry, abreast: Abreast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_service(settings, registry) as service:
-        exchange, claimed, apart = settler(service).exchange, asyncio.Event(), 0
+        exchange, claimed, apart = settler(service).complete, asyncio.Event(), 0
         control, claim = service.manager._fleet.control, service.manager._fleet.control.exchange
 
         async def waiting(*arguments: Any, **more: Any) -> Any:
@@ -110,7 +110,7 @@ async def test_a_large_batch_is_settled_while_jobs_are_claimed(
                 claimed.set()
             return answer
 
-        monkeypatch.setattr(settler(service), "exchange", waiting)
+        monkeypatch.setattr(settler(service), "complete", waiting)
         monkeypatch.setattr(control, "exchange", telling)
         async with together(abreast):
             jobs = await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(JOBS)])
@@ -125,7 +125,7 @@ async def test_a_large_batch_whose_answer_is_lost_is_counted_once(
     pg: Connection, settings: Settings, registry: Registry, abreast: Abreast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_service(settings, registry) as service:
-        exchange, lost = settler(service).exchange, [2]
+        exchange, lost = settler(service).complete, [2]
 
         async def deaf(*arguments: Any, **more: Any) -> Any:
             answer = await exchange(*arguments, **more)
@@ -134,7 +134,7 @@ async def test_a_large_batch_whose_answer_is_lost_is_counted_once(
                 raise DatabaseAwayError("the answer was lost")
             return answer
 
-        monkeypatch.setattr(settler(service), "exchange", deaf)
+        monkeypatch.setattr(settler(service), "complete", deaf)
         async with together(abreast):
             jobs = await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(JOBS)])
         rows = await finished(pg, jobs)
@@ -158,7 +158,7 @@ async def test_locked_rows_of_a_large_batch_hold_up_nobody(
 ) -> None:
     other = await connect_more()
     async with running_service(settings, registry) as service:
-        exchange, apart = settler(service).exchange, 0
+        exchange, apart = settler(service).complete, 0
 
         async def counted(*arguments: Any, **more: Any) -> Any:
             nonlocal apart
@@ -173,7 +173,7 @@ async def test_locked_rows_of_a_large_batch_hold_up_nobody(
             await holding.start()
             await other.execute("select from dl_jobs where job_id = any ($1) for update", held)
         await finished(pg, jobs[APART:])
-        monkeypatch.setattr(settler(service), "exchange", counted)
+        monkeypatch.setattr(settler(service), "complete", counted)
         await finished(pg, await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(5)]), within_s=5)
         await holding.rollback()
         rows = await finished(pg, jobs)
@@ -186,14 +186,14 @@ async def test_the_end_of_a_process_waits_for_a_large_batch(
     pg: Connection, settings: Settings, registry: Registry, abreast: Abreast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_service(settings, registry) as service:
-        exchange, begun, on = settler(service).exchange, asyncio.Event(), asyncio.Event()
+        exchange, begun, on = settler(service).complete, asyncio.Event(), asyncio.Event()
 
         async def slow(*arguments: Any, **more: Any) -> Any:
             begun.set()
             await on.wait()
             return await exchange(*arguments, **more)
 
-        monkeypatch.setattr(settler(service), "exchange", slow)
+        monkeypatch.setattr(settler(service), "complete", slow)
         async with together(abreast):
             jobs = await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(SLOTS)])
         await begun.wait()

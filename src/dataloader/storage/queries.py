@@ -25,6 +25,7 @@ class Queries:
     cancel: str
     cancel_run: str
     checkpoint: str
+    complete: str
     enqueue: str
     exchange: str
     fate: str

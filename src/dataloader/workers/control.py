@@ -15,7 +15,7 @@ from dataloader.storage.db import PinnedConnection
 from dataloader.storage.repositories.promotion import DUE_PER_STATEMENT, PromotionRepository
 from dataloader.storage.repositories.queue import Claim, QueueRepository
 from dataloader.storage.repositories.recovery import RecoveryRepository
-from dataloader.storage.repositories.rows import Exchanged, Released
+from dataloader.storage.repositories.rows import Completed, Exchanged, Released
 
 UNWRITABLE = {"type": "UnwritableOutcome", "message": "the outcome could not be stored", "traceback": None}
 
@@ -60,6 +60,14 @@ class Control:
         alone = [row for one in settlements for row in await self._settle_alone(one)]
         others = await self.exchange((), claim, succeeded=succeeded)
         return others._replace(settled=others.settled + alone)
+
+    async def complete(self, leases: Sequence[Lease]) -> Completed:
+        """Record that runs succeeded which left neither result nor progress; see `QueueRepository.complete`."""
+        async with self._pinned.use() as connection:
+            completed = await self._queue.complete(connection, leases, actor=self._actor)
+        if len(completed.missing) < len(leases):
+            self._ctx.notifier.announce(("done",))
+        return completed
 
     async def _settle(self, settlements: Sequence[Settlement]) -> list[Released]:
         async with self._pinned.use() as connection:

@@ -93,7 +93,7 @@ class Endings:
         if len(self._waiting) >= APART and not self._busy:
             self._apart = asyncio.create_task(self._settle_apart(), name="settlements")
             return []
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting, self._busy = self._waiting, [], 0
         return batch
 
     def put_back(self, batch: list[Ending]) -> None:
@@ -107,17 +107,7 @@ class Endings:
         ended by an earlier try that broke off without one.
         """
         self._fleet.freed.offer(self._fleet.control.announce_end(settled))
-        statuses = {one.lease: one.status for one in settled}
-        busy, gone = [], batch
-        if len(settled) < len(batch):
-            statuses |= await self._fates(batch, statuses)
-            busy = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) is JobStatus.RUNNING]
-            gone = [(run, outcome) for run, outcome in batch if statuses.get(run.lease) is not JobStatus.RUNNING]
-        self._waiting[:0], self._busy = busy, len(busy)
-        self._slots.active -= len(gone)
-        for run, _ in gone:
-            self._fleet.end(run)
-        asyncio.get_running_loop().call_soon(self._note, gone, statuses, settled)
+        await self._sort_out(batch, {one.lease: one.status for one in settled})
 
     async def close(self) -> None:
         """Wait for nothing more."""
@@ -129,11 +119,18 @@ class Endings:
         try:
             while len(self._waiting) >= APART and not self._busy:
                 batch, self._waiting = self._waiting, []
-                self._under_way = len(batch)
+                plain = [one for one in batch if is_plain(*one)]
+                others = [] if len(plain) == len(batch) else [one for one in batch if not is_plain(*one)]
                 try:
-                    settlements, succeeded = parted(batch)
-                    exchanged = await self._fleet.settler.exchange(settlements, None, succeeded=succeeded)
-                    await self.written(batch, exchanged.settled)
+                    self._under_way = len(batch)
+                    if plain:
+                        await self._complete(plain)
+                    batch = others
+                    self._under_way = len(others)
+                    if others:
+                        settlements, _ = parted(others)
+                        exchanged = await self._fleet.settler.exchange(settlements, None)
+                        await self.written(others, exchanged.settled)
                 except BaseException:
                     self.put_back(batch)
                     raise
@@ -143,13 +140,45 @@ class Endings:
         finally:
             self._wake.set()
 
-    def _note(self, gone: list[Ending], statuses: Mapping[Lease, JobStatus], settled: list[Released]) -> None:
+    async def _complete(self, batch: list[Ending]) -> None:
+        missing, keys = await self._fleet.settler.complete([run.lease for run, _ in batch])
+        self._fleet.freed.offer(keys)
+        if missing:
+            leases = (run.lease for run, _ in batch)
+            await self._sort_out(batch, {lease: JobStatus.SUCCEEDED for lease in leases if lease not in missing})
+        else:
+            self._leave(batch)
+            asyncio.get_running_loop().call_soon(self._note_completed, batch)
+
+    async def _sort_out(self, batch: list[Ending], written: Mapping[Lease, JobStatus]) -> None:
+        """Part the runs whose end is written, by us or by somebody else, from those to be tried again."""
+        fates, busy, gone = written, [], batch
+        if len(written) < len(batch):
+            fates = {**await self._fates(batch, written), **written}
+            busy = [(run, outcome) for run, outcome in batch if fates.get(run.lease) is JobStatus.RUNNING]
+            gone = [(run, outcome) for run, outcome in batch if fates.get(run.lease) is not JobStatus.RUNNING]
+        self._waiting[:0] = busy
+        self._busy += len(busy)
+        self._leave(gone)
+        asyncio.get_running_loop().call_soon(self._note, gone, written, fates)
+
+    def _leave(self, gone: list[Ending]) -> None:
+        self._slots.active -= len(gone)
+        for run, _ in gone:
+            self._fleet.end(run)
+
+    def _note_completed(self, gone: list[Ending]) -> None:
+        now_s = time.monotonic()
+        for run, outcome in gone:
+            self._log.settled(run, outcome, JobStatus.SUCCEEDED, now_s)
+        self._log.flush(self._slots.active)
+
+    def _note(self, gone: list[Ending], written: Mapping[Lease, JobStatus], fates: Mapping[Lease, JobStatus]) -> None:
         """Count and log what became of runs; where we did not write their end, another status is another's doing."""
         now_s = time.monotonic()
         for run, outcome in gone:
-            status = statuses.get(run.lease)
-            ours = status in ENDS[type(outcome)] or run.lease in (one.lease for one in settled)
-            if status is not None and ours:
+            status = fates.get(run.lease)
+            if status is not None and (run.lease in written or status in ENDS[type(outcome)]):
                 self._log.settled(run, outcome, status, now_s)
             else:
                 self._log.fenced(run, outcome, now_s)
@@ -159,6 +188,11 @@ class Endings:
         missing = [run.lease for run, outcome in batch if run.lease not in known and ENDS[type(outcome)]]
         fates = await self._fleet.control.fates(missing) if missing else {}
         return {lease: JobStatus(status) for lease, status in fates.items()}
+
+
+def is_plain(run: Run, outcome: Outcome) -> bool:
+    """Return whether a run succeeded and left neither result nor progress."""
+    return type(outcome) is Succeeded and outcome.result is None and run.progress() is None
 
 
 def parted(batch: Sequence[Ending]) -> tuple[list[Settlement], list[Lease]]:

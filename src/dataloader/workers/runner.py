@@ -74,9 +74,10 @@ class Runner:
                 return self.ended_by(run, error)
 
     async def _drive(self, run: Run) -> Outcome:
-        for name, value in (("args", run.job.args), ("checkpoint", run.job.checkpoint)):
-            if isinstance(value, Unreadable):
-                raise PermanentError(f"the job's {name} cannot be read: nested too deep")
+        if type(run.job.args) is Unreadable:
+            raise _too_deep("args")
+        if type(run.job.checkpoint) is Unreadable:
+            raise _too_deep("checkpoint")
         args = run.spec.parse_args(run.job.args)
         context = JobContext(run, self._resources, self._loggers.app)
         steps = run.spec.start(args, context) if run.spec.is_async else plain_steps(run.spec, args, context)
@@ -192,6 +193,10 @@ class Outages:
         if len(self._counts) > _REMEMBERED:
             del self._counts[next(iter(self._counts))]
         return float(min(OUTAGE_DELAY_S * 2 ** (count - 1), OUTAGE_DELAY_MAX_S))
+
+
+def _too_deep(name: str) -> PermanentError:
+    return PermanentError(f"the job's {name} cannot be read: nested too deep")
 
 
 def _decisive(error: BaseException) -> BaseException:

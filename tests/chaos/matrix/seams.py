@@ -92,6 +92,8 @@ SEAMS: tuple[Seam, ...] = (
     Seam("claim committed", f"{_QUEUE}.exchange", LINE, after=True, connection="connection", when=_claimed),
     Seam("before settle", f"{_QUEUE}.exchange", COMMIT, connection="connection", when=_ends_runs),
     Seam("settle committed", f"{_QUEUE}.exchange", LINE, after=True, connection="connection", when=_settled),
+    Seam("before complete", f"{_QUEUE}.complete", COMMIT, connection="connection"),
+    Seam("complete committed", f"{_QUEUE}.complete", LINE, after=True, connection="connection"),
     Seam("chunk written", f"{_CHUNK}.copy_rows", LINE, after=True, connection="self.connection"),
     Seam("chunk sealed", f"{_CHUNK}.seal", COMMIT, after=True, connection="self.connection"),
     Seam("chunk committed", "dataloader.telemetry.metrics:Metrics.rows_loaded", ERRORS, after=True),

@@ -7,12 +7,21 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from dataloader.domain.jobs import ClaimedJob, Lease
+from dataloader.domain.jobs import ClaimedJob, Keys, Lease
 from dataloader.domain.json_values import dump, dump_result, dump_storable
 from dataloader.domain.outcomes import Settlement
 from dataloader.storage.db import Connection
 from dataloader.storage.queries import exchange_of, load_queries
-from dataloader.storage.repositories.rows import Beat, Exchanged, Position, Reached, Released, Verdict, claimed_job
+from dataloader.storage.repositories.rows import (
+    Beat,
+    Completed,
+    Exchanged,
+    Position,
+    Reached,
+    Released,
+    Verdict,
+    claimed_job,
+)
 
 BEFORE_ALL = Position(-32_768, datetime(1, 1, 1, tzinfo=UTC), 0)
 
@@ -106,6 +115,23 @@ class QueueRepository:
             [claimed_job(row, wanted.queue) for row in rows[settled:]],
             reached,
         )
+
+    async def complete(self, connection: Connection, leases: Sequence[Lease], *, actor: str) -> Completed:
+        """Record that runs succeeded which left neither result nor progress; `exchange` does the same for a few.
+
+        Args:
+            connection: In autocommit, so that it is committed when this returns.
+            leases: The runs.
+            actor: Who does it, for the audit log.
+        """
+        row = await connection.fetchrow(
+            self._sql.complete, [lease.job_id for lease in leases], [lease.epoch for lease in leases], actor
+        )
+        assert row  # noqa: S101 - an aggregate has one row
+        locks, partitions, job_ids, epochs = row
+        keys = Keys(frozenset(locks or ()), frozenset(partitions or ()))
+        written = leases if job_ids is None else map(Lease, job_ids, epochs)
+        return Completed(frozenset(leases).difference(written) if job_ids is not None else frozenset(), keys)
 
     async def claim(self, connection: Connection, claim: Claim, *, actor: str) -> list[ClaimedJob]:
         """Claim jobs and settle nothing; see `exchange`."""

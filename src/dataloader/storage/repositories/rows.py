@@ -97,6 +97,18 @@ class Exchanged(NamedTuple):
     reached: Reached | None
 
 
+class Completed(NamedTuple):
+    """The answer to completing runs.
+
+    Attributes:
+        missing: Those that were not written: the lease is gone, or the row is locked.
+        keys: What the others have left.
+    """
+
+    missing: frozenset[Lease]
+    keys: Keys
+
+
 @dataclass(frozen=True, slots=True)
 class Operated:
     """The answer to a cancel or a retry: the status before, and what may need waking."""

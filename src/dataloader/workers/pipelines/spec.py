@@ -7,7 +7,7 @@ import sys
 import types
 import typing
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pydantic import BaseModel, ValidationError
@@ -73,6 +73,9 @@ class TaskSpec:
         doc: First line of the pipeline's docstring, shown to users.
         args_model: Model of its arguments, None when it takes a plain dict.
         takes_context: Whether it takes a `JobContext` as second parameter.
+        clocked: Whether its runs have a time limit or a stall limit by default.
+        in_process: Whether each of its runs gets a child process.
+        is_async: Whether the pipeline is an async generator.
     """
 
     name: str
@@ -82,21 +85,16 @@ class TaskSpec:
     args_model: type[BaseModel] | None
     takes_context: bool
     options: TaskOptions
+    clocked: bool = field(init=False)
+    in_process: bool = field(init=False)
+    is_async: bool = field(init=False)
 
-    @property
-    def clocked(self) -> bool:
-        """Whether its runs have a time limit or a stall limit by default."""
-        return self.options.timeout_s is not None or self.options.stall_timeout_s is not None
-
-    @property
-    def in_process(self) -> bool:
-        """Whether each of its runs gets a child process."""
-        return self.options.executor is ExecutorKind.PROCESS
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the pipeline is an async generator."""
-        return inspect.isasyncgenfunction(self.pipeline)
+    def __post_init__(self) -> None:
+        """Find out once what every run asks."""
+        limits = (self.options.timeout_s, self.options.stall_timeout_s)
+        object.__setattr__(self, "clocked", limits != (None, None))
+        object.__setattr__(self, "in_process", self.options.executor is ExecutorKind.PROCESS)
+        object.__setattr__(self, "is_async", inspect.isasyncgenfunction(self.pipeline))
 
     def parse_args(self, args: Mapping[str, object]) -> object:
         """Return the arguments as the pipeline takes them.
