@@ -178,9 +178,8 @@ PARTS = (
         (
             Edit(
                 f"{WORKERS}/endings.py",
-                "statuses |= await self._fates(batch, statuses)",
-                "statuses |= dict.fromkeys((run.lease for run, _ in batch if run.lease not in statuses), "
-                "JobStatus.RUNNING)",
+                "{**await self._fates(batch, written), **written}",
+                "{**dict.fromkeys((run.lease for run, _ in batch), JobStatus.RUNNING), **written}",
             ),
         ),
         (f"{WORK}/test_exchange.py", "-k", "counted_once"),
@@ -188,8 +187,14 @@ PARTS = (
     Mutant(
         "batch apart that leaves no slots",
         "the server settles a large batch and has nothing to claim beside it",
-        (Edit(f"{WORKERS}/endings.py", "                self._under_way = len(batch)\n", ""),),
+        (Edit(f"{WORKERS}/endings.py", "                    self._under_way = len(batch)\n", ""),),
         (f"{WORK}/test_endings.py", "-k", "while_jobs_are_claimed"),
+    ),
+    Mutant(
+        "claim ahead that counts as nothing",
+        "a job that was lost before runs beside others, and may take them with it",
+        (Edit(f"{WORKERS}/base.py", " and not self._fleet.ahead\n", "\n"),),
+        (f"{WORK}/test_ahead.py",),
     ),
     Mutant(
         "batch apart that is forgotten when its answer is lost",

@@ -23,6 +23,18 @@ STATEMENTS = (
         (f"{STORAGE}/test_settle.py::TestTheFence",),
     ),
     Mutant(
+        "complete without a fence",
+        "a worker that was taken for dead ends the run of its successor",
+        (Edit(f"{SQL}/complete.sql", "case when c.epoch = e.epoch and c.status", "case when c.status"),),
+        (f"{STORAGE}/test_settle.py::TestComplete",),
+    ),
+    Mutant(
+        "complete that waits for a locked row",
+        "one open cancel holds up the ends of all runs of its process",
+        (Edit(f"{SQL}/complete.sql", "for no key update skip locked", "for no key update"),),
+        (LEASES,),
+    ),
+    Mutant(
         "checkpoint without a fence",
         "a zombie's chunk is committed beside its successor's",
         (Edit(SQL + "/checkpoint.sql", "j.epoch = $2 and", "$2::integer is not null and"),),

@@ -75,9 +75,9 @@ async def claim_after(
 ) -> tuple[list[UUID], Reached]:
     """Claim jobs that come after a place; return them, and how far the claim came."""
     wanted = Claim("q", ("t",), limit, WORKER, idle, after)
-    _, claimed, reached = await QUEUE.exchange(pg, (), wanted, actor=f"worker:{WORKER}")
-    assert reached
-    return [one.lease.job_id for one in claimed], reached
+    exchanged = await QUEUE.exchange(pg, (), wanted, actor=f"worker:{WORKER}")
+    assert exchanged.reached
+    return [one.lease.job_id for one in exchanged.claimed()], exchanged.reached
 
 
 async def running(pg: Connection, **fields: Any) -> Lease:

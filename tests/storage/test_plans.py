@@ -149,6 +149,7 @@ CASES: dict[str, tuple[str, int]] = {
     "heartbeat": (f"$held, {fifty('1')}, {fifty('null::jsonb')}, 60", 3 * 50),
     "exchange that settles": (f"$held, {', '.join(map(fifty, _ENDS))}, 'actor', '{{}}', '{{}}', {_NO_CLAIM}", 3 * 50),
     "exchange": (f"{_NONE_WITH_ERRORS}, $held, {fifty('1')}, {_CLAIM}", 6 * 50),
+    "complete": (f"$held, {fifty('1')}, 'actor'", 3 * 50),
     "checkpoint": ("$one, 1, '{}', null, 60, null", 3),
     "fate": ("$held", 50),
     "prune_jobs": ("0.5, 100", 2 * 100),
@@ -226,17 +227,20 @@ async def test_a_claim_from_a_mark_does_not_step_over_what_was_claimed_before_it
     assert pages_read(from_the_start) > pages_read(from_the_mark) + 500
 
 
+@pytest.mark.parametrize("name", ["exchange", "exchange that claims", "complete"])
 @pytest.mark.parametrize("analyzed", [True, False])
-async def test_an_exchange_whose_plan_was_kept_from_an_empty_table_goes_hot_in_a_full_one(
-    direct: Settings, pg: Connection, analyzed: bool
+async def test_a_plan_that_was_kept_from_an_empty_table_goes_hot_in_a_full_one(
+    direct: Settings, pg: Connection, analyzed: bool, name: str
 ) -> None:
     """Behind a transaction pooler no plan is kept."""
     if analyzed:
         await pg.execute("analyze dl_jobs, dl_job_events")
     connection = await connect(direct, purpose="test", hot=True)
-    await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {CLAIMING}")
+    values, limit = CASES[name]
+    sql = CLAIMING if name == "exchange that claims" else getattr(SQL, name)
+    await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {sql}")
     for _ in range(2):
-        await connection.execute(f"execute it({_NO_ENDS}, {_CLAIM})")
+        await connection.execute(f"execute it({values.replace('$held', fifty(f"'{WORKER}'::uuid"))})")
     await pg.execute(
         "insert into dl_jobs (queue, task, ready) select 'q1', 't', true from generate_series(1, 5000);"
         "insert into dl_jobs (queue, task, status, finished_at)"
@@ -244,11 +248,11 @@ async def test_an_exchange_whose_plan_was_kept_from_an_empty_table_goes_hot_in_a
         f"insert into dl_jobs (queue, task, status, epoch, worker_id, lease_expires_at)"
         f" select 'q1', 't', 'running', 1, '{WORKER}', now() from generate_series(1, 3000)"
     )
-    values = await with_jobs(pg, CASES["exchange"][0])
+    values = await with_jobs(pg, values)
     text = await connection.fetchval(f"explain (analyze, timing off, format json) execute it({values})")
     connection.terminate()
 
-    assert rows_read(list(nodes(json.loads(text)[0]["Plan"]))) <= CASES["exchange"][1] + 50
+    assert rows_read(list(nodes(json.loads(text)[0]["Plan"]))) <= limit + 50
 
 
 async def test_keys_are_pruned_without_looking_at_those_whose_jobs_live(big: Connection) -> None:

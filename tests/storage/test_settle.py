@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from dataloader.domain.jobs import Lease
+from dataloader.domain.jobs import Keys, Lease
 from dataloader.domain.outcomes import SettleKind, Settlement
 from dataloader.storage.db import Connection
 from tests.storage.scene import (
@@ -141,6 +141,63 @@ async def test_no_delay_can_make_an_end_unwritable(pg: Connection, delay_s: floa
     assert abs((await row(pg, lease.job_id))["available_at"] - datetime.now(UTC)) < timedelta(days=40 * 366)
 
 
+class TestComplete:
+    """Runs that succeeded and left nothing to say, many at once."""
+
+    async def test_it_writes_what_a_settle_writes(self, pg: Connection) -> None:
+        one, other = [await second_attempt(pg, last=False, canceled=True) for _ in range(2)]
+        await QUEUE.checkpoint(pg, one, state={"at": 1}, progress={"done": 7})
+        await QUEUE.checkpoint(pg, other, state={"at": 1}, progress={"done": 7})
+
+        assert await settle(pg, one, K.SUCCEEDED) is not None
+        assert await QUEUE.complete(pg, [other], actor=ACTOR) == (frozenset(), Keys())
+
+        rows, logs = zip(*[await written(pg, lease) for lease in (one, other)], strict=True)
+        assert rows[0] == rows[1]
+        assert logs[0] == logs[1]
+        assert (rows[0]["status"], rows[0]["error"], logs[0]["data"]) == ("succeeded", None, {"done": 7})
+
+    async def test_it_tells_the_keys_that_are_free_and_the_runs_that_it_did_not_write(
+        self, pg: Connection, other: Connection
+    ) -> None:
+        keyed = await running(pg, lock_key="l", partition_key="p")
+        locked, gone = await running(pg), await running(pg)
+        zombie = Lease(gone.job_id, gone.epoch)
+        await expire(pg, gone.job_id)
+        await reap(pg)
+        successor = await rerun(pg, gone.job_id)
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("select from dl_jobs where job_id = $1 for update", locked.job_id)
+
+        completed = await QUEUE.complete(pg, [keyed, locked, zombie, successor, Lease(uuid4(), 1)], actor=ACTOR)
+        await transaction.rollback()
+
+        assert completed.keys == Keys(frozenset({"l"}), frozenset({"p"}))
+        assert {locked, zombie} < completed.missing
+        assert len(completed.missing) == 3
+        assert (await row(pg, locked.job_id))["status"] == "running"
+        assert await look(pg, gone.job_id, "status epoch") == ("succeeded", successor.epoch)
+
+    async def test_where_none_is_written_all_are_missing(self, pg: Connection) -> None:
+        lease = await running(pg)
+        before = await row(pg, lease.job_id)
+        strangers = [Lease(lease.job_id, lease.epoch + 1), Lease(lease.job_id, lease.epoch - 1)]
+
+        assert await QUEUE.complete(pg, strangers, actor=ACTOR) == (frozenset(strangers), Keys())
+        assert await row(pg, lease.job_id) == before
+        assert await kinds(pg, lease.job_id) == ["created", "claimed"]
+
+
+async def written(pg: Connection, lease: Lease) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a job's row and its last event, without what is of this job alone."""
+    own = {"job_id", "seq", "created_at", "available_at", "started_at", "heartbeat_at", "finished_at"}
+    stored, event = await row(pg, lease.job_id), await last_event(pg, lease.job_id)
+    assert stored["finished_at"] is not None
+    facts = {name: value for name, value in dict(stored).items() if name not in own}
+    return facts, {name: value for name, value in dict(event).items() if name not in {"event_id", "job_id", "at"}}
+
+
 class TestTheFence:
     """A run whose lease is gone changes nothing."""
 
@@ -170,6 +227,7 @@ class TestTheFence:
 
         for kind in K:
             assert await settle(pg, lease, kind, error=ERROR, result={"zombie": 1}) is None
+        assert await QUEUE.complete(pg, [lease], actor=ACTOR) == (frozenset({lease}), Keys())
         assert [beat.verdict for beat in await QUEUE.heartbeat(pg, {lease: {"zombie": 1}})] == ["lost"]
         assert await QUEUE.checkpoint(pg, lease, state={"zombie": 1}, progress={"zombie": 1}) is None
 

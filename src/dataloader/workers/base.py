@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable
+from typing import NamedTuple
 
 from dataloader.config import QueueWorkers
 from dataloader.domain.jobs import ClaimedJob
 from dataloader.domain.outcomes import Outcome
 from dataloader.storage.repositories.queue import Claim
-from dataloader.workers.endings import Endings, Slots, parted
+from dataloader.storage.repositories.rows import Exchanged
+from dataloader.workers.endings import Ending, Endings, Slots, parted
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.fleet import Fleet
 from dataloader.workers.low_water import LowWater
@@ -30,6 +33,20 @@ def tasks_of(queue: QueueWorkers, registry: Registry) -> list[str]:
     """Return the tasks whose jobs a queue's worker takes."""
     known = registry.tasks_on(queue.queue)
     return known if queue.tasks is None else [name for name in queue.tasks if name in registry]
+
+
+class Sent(NamedTuple):
+    """An exchange that is under way.
+
+    Attributes:
+        batch: Runs whose ends it writes.
+        at_s: Monotonic time at which it was sent.
+    """
+
+    batch: list[Ending]
+    claim: Claim | None
+    at_s: float
+    answer: Awaitable[Exchanged]
 
 
 class Worker:
@@ -55,6 +72,7 @@ class Worker:
         self._log = RunLog(fleet.ctx, queue.queue)
         self._endings = Endings(fleet, self._slots, self._log, self.wake)
         self._low_water = LowWater()
+        self._ahead: Sent | None = None
         fleet.ctx.listener.subscribe("queue", self._on_notification)
 
     @property
@@ -72,10 +90,11 @@ class Worker:
         try:
             while not stop.is_set():
                 pause_s = await self._turn()
-                if self._fleet.draining.is_set() and not self._slots.active:
+                if self._fleet.draining.is_set() and not self._slots.active and self._ahead is None:
                     return
                 await self.wake.wait(pause_s)
         finally:
+            await self._drop_ahead()
             await self._endings.close()
             asyncio.get_running_loop().call_soon(self._log.close)
 
@@ -102,34 +121,72 @@ class Worker:
 
     async def _exchange(self) -> bool:
         """Settle and claim; return whether there is more to do of either."""
-        batch = self._endings.take()
+        sent = None
         try:
             async with self._fleet.turn:
-                wanted = self._wanted(len(batch) + self._endings.leaving)
-                if wanted is None and not batch:
+                sent = self._take_ahead() or self._send()
+                if sent is None:
                     return False
-                settlements, succeeded = parted(batch)
-                sent_s = time.monotonic()
-                settled, jobs, reached = await self._fleet.control.exchange(settlements, wanted, succeeded=succeeded)
-                if wanted and reached:
-                    self._low_water.reached(wanted.after, reached, time.monotonic())
-                if jobs:
-                    self._executor.start([self._enter(job, sent_s) for job in jobs])
+                exchanged = await sent.answer
+                full = sent.claim is not None and len(exchanged.rows) == sent.claim.limit
+                await self._begin(sent, exchanged, full=full)
+            if sent.batch:
+                await self._endings.written(sent.batch, exchanged.settled)
+        except BaseException:
+            self._endings.put_back(sent.batch if sent else [])
+            raise
+        return full or self._ahead is not None or not self._endings.idle
+
+    async def _begin(self, sent: Sent, exchanged: Exchanged, *, full: bool) -> None:
+        """Start what was claimed; where there is more to claim, the database is told first."""
+        self._slots.active += len(exchanged.rows)
+        if sent.claim and exchanged.reached:
+            self._low_water.reached(sent.claim.after, exchanged.reached, time.monotonic())
+        try:
+            if full and sent.claim and sent.claim.limit == CLAIM_LIMIT and not sent.claim.idle:
+                await self._send_ahead()
+        finally:
+            jobs = exchanged.claimed()
+            if jobs:
+                self._executor.start([self._enter(job, sent.at_s) for job in jobs])
             # What is only said of jobs can wait until the database works on the next exchange.
             asyncio.get_running_loop().call_soon(self._note, jobs)
-            if batch:
-                await self._endings.written(batch, settled)
-        except BaseException:
-            self._endings.put_back(batch)
-            raise
-        return (wanted is not None and len(jobs) == wanted.limit) or not self._endings.idle
 
-    def _wanted(self, ending: int) -> Claim | None:
+    def _send(self, *, idle: bool = True) -> Sent | None:
+        """Return an exchange with the database, if there is a reason for one."""
+        batch = self._endings.take()
+        claim = self._wanted(len(batch) + self._endings.leaving, idle=idle)
+        if claim is None and not batch:
+            return None
+        settlements, succeeded = parted(batch)
+        answer = self._fleet.control.exchange(settlements, claim, succeeded=succeeded)
+        return Sent(batch, claim, time.monotonic(), answer)
+
+    async def _send_ahead(self) -> None:
+        """Begin the next exchange before the answer to this one is read."""
+        sent = self._send(idle=False)
+        if sent is not None:
+            self._ahead = sent._replace(answer=asyncio.ensure_future(sent.answer))
+            self._fleet.ahead += 1
+            await asyncio.sleep(0)
+
+    def _take_ahead(self) -> Sent | None:
+        sent, self._ahead = self._ahead, None
+        if sent is not None:
+            self._fleet.ahead -= 1
+        return sent
+
+    async def _drop_ahead(self) -> None:
+        if (sent := self._take_ahead()) is not None:
+            asyncio.ensure_future(sent.answer).cancel()
+            await asyncio.gather(sent.answer, return_exceptions=True)
+
+    def _wanted(self, ending: int, *, idle: bool) -> Claim | None:
         """Return what to claim; runs whose end is written with the same statement, or beside it, leave their slots."""
         free = self._slots.concurrency - self._slots.active + ending
         if free <= 0 or not self._fleet.may_claim():
             return None
-        idle = len(self._fleet.runs) == ending
+        idle = idle and len(self._fleet.runs) == ending and not self._fleet.ahead
         after = self._low_water.after(time.monotonic())
         return Claim(self.queue, self._tasks, min(free, CLAIM_LIMIT), self._ctx.process_id, idle, after)
 
@@ -140,5 +197,4 @@ class Worker:
     def _enter(self, job: ClaimedJob, sent_s: float) -> Run:
         run = Run(job, self._fleet.registry.get(job.task), claim_sent_s=sent_s)
         self._fleet.start(run)
-        self._slots.active += 1
         return run

@@ -23,6 +23,7 @@ class Fleet:
         draining: Set when the process is to end: claim no more.
         blocked: Whether a pipeline keeps the executor's loop from running others.
         turn: Held from the decision to claim until what was claimed is entered.
+        ahead: Claims that are under way while nobody holds the turn.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Fleet:
         self.draining = asyncio.Event()
         self.blocked = False
         self.turn = asyncio.Lock()
+        self.ahead = 0
         self._suspects: set[Run] = set()
 
     def start(self, run: Run) -> None:

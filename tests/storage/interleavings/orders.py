@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +13,7 @@ from _pytest.mark.structures import ParameterSet
 
 from dataloader.storage.db import Connection
 from tests.storage.interleavings import rules
-from tests.storage.interleavings.stage import Move, Scenery, Stage, wind_up
+from tests.storage.interleavings.stage import SUCCEEDS, Move, Scenery, Stage, completes, wind_up
 from tests.storage.scene import PATIENCE_S, until
 
 GATE = 707
@@ -81,13 +81,25 @@ class Order:
 
 
 def cases(orders: Mapping[str, Order]) -> list[ParameterSet]:
-    """Return every order with every ending it has, as parameters of a test."""
+    """Return every order with every ending it has, as parameters of a test; a success is written in two ways."""
+    both = {**orders, **_completed(orders)}
     return [
         pytest.param(order, ending, id=f"{name}: {ending}")
-        for name, order in orders.items()
+        for name, order in both.items()
         for ending in ("commit", "rollback", "between")
         if getattr(order, ending) is not None
     ]
+
+
+def _completed(orders: Mapping[str, Order]) -> dict[str, Order]:
+    def other(move: Move) -> Move:
+        return completes if move is SUCCEEDS else move
+
+    return {
+        f"{name}, in a large batch": replace(order, first=other(order.first), second=other(order.second))
+        for name, order in orders.items()
+        if SUCCEEDS in {order.first, order.second}
+    }
 
 
 async def play(sessions: Sessions, order: Order, ending: str) -> None:

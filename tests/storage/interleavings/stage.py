@@ -11,6 +11,7 @@ from dataloader.domain.jobs import Enqueued, Keys, Lease
 from dataloader.domain.outcomes import SettleKind
 from dataloader.storage.db import Connection
 from tests.storage.scene import (
+    ACTOR,
     INTAKE,
     PROMOTION,
     QUEUE,
@@ -142,6 +143,15 @@ def settles(kind: SettleKind) -> Move:
         return released.status.value if released else NOTHING
 
     return move
+
+
+SUCCEEDS = settles(SettleKind.SUCCEEDED)
+
+
+async def completes(session: Connection, stage: Stage) -> str:
+    """Say that the first job's run succeeded as large batches do; say where it went."""
+    completed = await QUEUE.complete(session, [stage.held], actor=ACTOR)
+    return NOTHING if completed.missing else "succeeded"
 
 
 async def beats(session: Connection, stage: Stage) -> str:

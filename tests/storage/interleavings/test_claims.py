@@ -8,6 +8,7 @@ from dataloader.domain.outcomes import SettleKind
 from tests.storage.interleavings.orders import Fate, Order, Sessions, cases, play
 from tests.storage.interleavings.stage import (
     NOTHING,
+    SUCCEEDS,
     cancels,
     claims,
     handed_over,
@@ -18,7 +19,6 @@ from tests.storage.interleavings.stage import (
     waiting,
 )
 
-SUCCEEDS = settles(SettleKind.SUCCEEDED)
 HANDS_OVER = settles(SettleKind.HANDED_OVER)
 LOCKED = run_before({"lock_key": "l"})
 HELD = ("running 1/0/1", "queued 0/0/0")

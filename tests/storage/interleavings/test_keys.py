@@ -7,17 +7,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from dataloader.domain.outcomes import SettleKind
 from tests.storage.interleavings.orders import Fate, Order, Sessions, cases, play
 from tests.storage.interleavings.stage import (
     NOTHING,
+    SUCCEEDS,
     behind,
     cancels,
     enqueues,
     one_behind,
     promotes,
     run_before,
-    settles,
 )
 from tests.storage.scene import blocked, ready
 
@@ -26,7 +25,6 @@ KEYS: tuple[Mapping[str, str], ...] = (
     {"partition_key": "p"},
     {"lock_key": "l", "partition_key": "p"},
 )
-SUCCEEDS = settles(SettleKind.SUCCEEDED)
 ONE, TWO = ("queued 0/0/0+",), ("queued 0/0/0+", "queued 0/0/0+")
 
 ENQUEUES = {

@@ -6,12 +6,11 @@ import pytest
 
 from dataloader.domain.outcomes import SettleKind
 from tests.storage.interleavings.orders import Fate, Order, Sessions, cases, play
-from tests.storage.interleavings.stage import NOTHING, beats, commits_a_chunk, reaps, run, seals, settles
+from tests.storage.interleavings.stage import NOTHING, SUCCEEDS, beats, commits_a_chunk, reaps, run, seals, settles
 from tests.storage.scene import expire
 
 EXPIRED = run(expired=True)
 KEYED = run({"lock_key": "l", "partition_key": "p"}, expired=True)
-SUCCEEDS = settles(SettleKind.SUCCEEDED)
 RETRIES = settles(SettleKind.RETRY)
 
 ORDERS = {

@@ -20,7 +20,6 @@ from dataloader.storage.repositories.rows import (
     Reached,
     Released,
     Verdict,
-    claimed_job,
 )
 
 BEFORE_ALL = Position(-32_768, datetime(1, 1, 1, tzinfo=UTC), 0)
@@ -112,7 +111,8 @@ class QueueRepository:
         settled = next((place for place, row in enumerate(rows) if row["task"] is not None), len(rows))
         return Exchanged(
             [Released.from_row(row) for row in rows[:settled]],
-            [claimed_job(row, wanted.queue) for row in rows[settled:]],
+            rows[settled:],
+            wanted.queue,
             reached,
         )
 
@@ -135,7 +135,7 @@ class QueueRepository:
 
     async def claim(self, connection: Connection, claim: Claim, *, actor: str) -> list[ClaimedJob]:
         """Claim jobs and settle nothing; see `exchange`."""
-        return (await self.exchange(connection, (), claim, actor=actor)).claimed
+        return (await self.exchange(connection, (), claim, actor=actor)).claimed()
 
     async def settle(self, connection: Connection, settlements: Sequence[Settlement], *, actor: str) -> list[Released]:
         """Record how runs ended and claim nothing; see `exchange`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -90,11 +90,22 @@ class Reached(NamedTuple):
 
 
 class Exchanged(NamedTuple):
-    """The answer to an exchange; `reached` is None when nothing was to be claimed."""
+    """The answer to an exchange.
+
+    Attributes:
+        rows: The claimed jobs, in order; to read them takes a while.
+        queue: Where they come from.
+        reached: None when nothing was to be claimed.
+    """
 
     settled: list[Released]
-    claimed: list[ClaimedJob]
+    rows: Sequence[asyncpg.Record]
+    queue: str
     reached: Reached | None
+
+    def claimed(self) -> list[ClaimedJob]:
+        """Read the claimed jobs."""
+        return [claimed_job(row, self.queue) for row in self.rows]
 
 
 class Completed(NamedTuple):

@@ -14,7 +14,7 @@ with locked as materialized (
 ), settled as (
   update {schema}.dl_jobs j
      set status = 'succeeded', lease_expires_at = null, finished_at = clock_timestamp(), error = null, result = null
-   where j.ctid = any (array(select l.tid from locked l)) and j.status = 'running'
+   where j.ctid = any (array(select l.tid from locked l))
   returning j.job_id, j.epoch, j.attempt, j.lock_key, j.partition_key, j.progress->'done' as done
 ), settled_log as (
   insert into {schema}.dl_job_events (job_id, kind, status, epoch, attempt, actor, data)
