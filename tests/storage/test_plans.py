@@ -239,8 +239,9 @@ async def test_a_plan_that_was_kept_from_an_empty_table_goes_hot_in_a_full_one(
     values, limit = CASES[name]
     sql = CLAIMING if name == "exchange that claims" else getattr(SQL, name)
     await connection.execute(f"set plan_cache_mode = force_generic_plan; prepare it as {sql}")
+    unknown = values.replace("$held", fifty(f"'{WORKER}'::uuid"))
     for _ in range(2):
-        await connection.execute(f"execute it({values.replace('$held', fifty(f"'{WORKER}'::uuid"))})")
+        await connection.execute(f"execute it({unknown})")
     await pg.execute(
         "insert into dl_jobs (queue, task, ready) select 'q1', 't', true from generate_series(1, 5000);"
         "insert into dl_jobs (queue, task, status, finished_at)"
