@@ -76,7 +76,7 @@ class Bench:
 async def drain_round(bench: Bench) -> None:
     """Measure drain by one process and by two, bulk enqueue, and what raw asyncpg makes of them."""
     limit = await raw.drain(bench.settings, jobs=bench.jobs, batch=500)
-    ours = await drain.measure(bench.settings, bench.environment, jobs=bench.jobs, concurrency=1_000)
+    ours = await drain.measure(bench.settings, bench.environment, jobs=bench.jobs, concurrency=2_000)
     fill = await raw.fill_rate(bench.settings, bench.jobs)
     other = "asyncpg, one connection, 500 at a time, with history"
     bench.report.add(_drain_name(bench.jobs), "jobs/s", (ours.rate, limit), other=other)
@@ -91,8 +91,8 @@ async def drain_round(bench: Bench) -> None:
 async def pair_round(bench: Bench) -> None:
     """Measure the drain by two worker processes on one queue beside that by one."""
     jobs = bench.sized(50_000)
-    one = await drain.measure(bench.settings, bench.environment, jobs=jobs, concurrency=1_000)
-    two = await drain.measure(bench.settings, bench.environment, jobs=jobs, concurrency=1_000, processes=2)
+    one = await drain.measure(bench.settings, bench.environment, jobs=jobs, concurrency=2_000)
+    two = await drain.measure(bench.settings, bench.environment, jobs=jobs, concurrency=2_000, processes=2)
     bench.report.add(f"drain of {jobs:,} jobs, two processes", "jobs/s", (two.rate, one.rate), other="one process")
     bench.report.add("cores in use meanwhile", "%", (two.busy_share * 100, 90.0), other="the goal")
     bench.report.add("jobs of the process that had fewer", "%", (two.least_share * 100, 50.0), other="an even share")
@@ -119,7 +119,7 @@ async def peers_round(bench: Bench) -> None:
             continue
         jobs = max(round(bench.jobs * peer.share), 500)
         theirs = await peers.drain(bench.settings, bench.environment, peer, jobs=jobs)
-        ours = await drain.measure(bench.settings, bench.environment, jobs=bench.jobs, concurrency=1_000)
+        ours = await drain.measure(bench.settings, bench.environment, jobs=bench.jobs, concurrency=2_000)
         other = f"{peer.name}, {jobs:,} jobs: {peer.how}"
         bench.report.add(_drain_name(bench.jobs), "jobs/s", (ours.rate, theirs.rate), other=other)
         bench.report.add("worker CPU per job", "µs", (ours.cpu_us, theirs.cpu_us), other=peer.name)
