@@ -52,7 +52,7 @@ class Endings:
         self._log = log
         self._wake = wake
         self._waiting: list[Ending] = []
-        self._busy = 0
+        self._locked: list[Ending] = []
         self._apart: asyncio.Task[None] | None = None
         self._under_way = 0
 
@@ -72,12 +72,12 @@ class Endings:
     @property
     def busy(self) -> bool:
         """Whether rows that somebody else has locked wait to be tried again."""
-        return self._busy > 0
+        return bool(self._locked)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits for the worker's next exchange but busy rows."""
-        return self._apart is not None or len(self._waiting) == self._busy
+        return self._apart is not None or not self._waiting
 
     def take(self) -> list[Ending]:
         """Return what the worker's next exchange is to settle; a large batch goes apart instead.
@@ -88,12 +88,12 @@ class Endings:
         if self._apart is not None and self._apart.done():
             apart, self._apart = self._apart, None
             apart.result()
-        if self._apart is not None:
-            return []
-        if len(self._waiting) >= APART and not self._busy:
+        if self._apart is None and len(self._waiting) >= APART:
             self._apart = asyncio.create_task(self._settle_apart(), name="settlements")
-            return []
-        batch, self._waiting, self._busy = self._waiting, [], 0
+        batch, self._locked = self._locked, []
+        if self._apart is None:
+            batch += self._waiting
+            self._waiting = []
         return batch
 
     def put_back(self, batch: list[Ending]) -> None:
@@ -117,7 +117,7 @@ class Endings:
 
     async def _settle_apart(self) -> None:
         try:
-            while len(self._waiting) >= APART and not self._busy:
+            while len(self._waiting) >= APART:
                 batch, self._waiting = self._waiting, []
                 plain = [one for one in batch if is_plain(*one)]
                 others = [] if len(plain) == len(batch) else [one for one in batch if not is_plain(*one)]
@@ -157,8 +157,7 @@ class Endings:
             fates = {**await self._fates(batch, written), **written}
             busy = [(run, outcome) for run, outcome in batch if fates.get(run.lease) is JobStatus.RUNNING]
             gone = [(run, outcome) for run, outcome in batch if fates.get(run.lease) is not JobStatus.RUNNING]
-        self._waiting[:0] = busy
-        self._busy += len(busy)
+        self._locked += busy
         self._leave(gone)
         asyncio.get_running_loop().call_soon(self._note, gone, written, fates)
 
