@@ -48,8 +48,8 @@ class Abreast:
     def let_go(self) -> None:
         """End all runs in one turn of their loop."""
         assert self._loop
-        self.held = False
-        self._loop.call_soon_threadsafe(self._go.set)
+        self.held, go, self._go = False, self._go, asyncio.Event()
+        self._loop.call_soon_threadsafe(go.set)
 
 
 @pytest.fixture
@@ -75,11 +75,11 @@ def registry(abreast: Abreast) -> Registry:
 
 
 @asynccontextmanager
-async def together(abreast: Abreast) -> AsyncGenerator[None, None]:
+async def together(abreast: Abreast, runs: int = SLOTS) -> AsyncGenerator[None, None]:
     """Hold all runs within the block; they end together behind it."""
     abreast.held = True
     yield
-    await eventually(lambda: asyncio.sleep(0, abreast.now == SLOTS))
+    await eventually(lambda: asyncio.sleep(0, abreast.now == runs))
     abreast.let_go()
 
 
@@ -175,11 +175,17 @@ async def test_locked_rows_of_a_large_batch_hold_up_nobody(
         await finished(pg, jobs[APART:])
         monkeypatch.setattr(settler(service), "complete", counted)
         await finished(pg, await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(5)]), within_s=5)
+        few = apart
+        async with together(abreast, APART):
+            many = await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(APART)])
+        await finished(pg, many, within_s=5)
+        still = {row["status"] for row in await pg.fetch("select status from dl_jobs where job_id = any ($1)", held)}
         await holding.rollback()
         rows = await finished(pg, jobs)
 
     assert all_once(rows)
-    assert not apart
+    assert still == {"running"}
+    assert (few, apart) == (0, 1)
 
 
 async def test_the_end_of_a_process_waits_for_a_large_batch(
