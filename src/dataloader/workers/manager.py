@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from importlib.metadata import version
 
 import asyncpg
@@ -20,6 +20,7 @@ from dataloader.storage.repositories.presence import Presence
 from dataloader.workers.base import Worker, tasks_of
 from dataloader.workers.control import Control
 from dataloader.workers.drain import Drain
+from dataloader.workers.endings import APART
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.fleet import Fleet
 from dataloader.workers.freed_keys import FreedKeys
@@ -105,6 +106,7 @@ class WorkerManager:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(supervise(self._upkeep_parts(), upkeep_stop))
+                group.create_task(self._get_ready_for_large_batches())
                 tasks = [
                     group.create_task(worker.run(upkeep_stop), name=worker.name) for worker in self._workers.values()
                 ]
@@ -112,6 +114,12 @@ class WorkerManager:
         finally:
             await self._close()
         self._logger.info("workers stopped")
+
+    async def _get_ready_for_large_batches(self) -> None:
+        """Open the connection for them where there can be any, so that the first one need not wait for it."""
+        if any(queue.concurrency >= APART for queue in self._queues):
+            with suppress(DatabaseAwayError):
+                await self._settler.complete(())
 
     def _upkeep_parts(self) -> Iterable[Component]:
         yield self._freed

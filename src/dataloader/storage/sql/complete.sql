@@ -22,8 +22,8 @@ with locked as materialized (
          case when s.done is null then '{}' else jsonb_strip_nulls(jsonb_build_object('done', s.done)) end
     from settled s
 )
-select array_agg(s.lock_key) filter (where s.lock_key is not null) as lock_keys,
-       array_agg(s.partition_key) filter (where s.partition_key is not null) as partition_keys,
+select array_agg(s.lock_key::text) filter (where s.lock_key is not null) as lock_keys,
+       array_agg(s.partition_key::text) filter (where s.partition_key is not null) as partition_keys,
        case when count(*) < cardinality($1) then coalesce(array_agg(s.job_id), '{}') end as job_ids,
        case when count(*) < cardinality($1) then coalesce(array_agg(s.epoch), '{}') end as epochs
   from settled s
