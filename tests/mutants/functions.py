@@ -10,7 +10,7 @@ PROMOTE = f"{FUNCTIONS}/05_promote.sql"
 OPERATE = f"{FUNCTIONS}/06_operate.sql"
 KEYS = f"{STORAGE}/interleavings/test_keys.py"
 _FOUND = "  if not found then\n    return;\n  end if;\n\n"
-_FREE = "where not exists (select from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))"
+_FREE = "where (select true from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running') limit 1) is null"
 
 FUNCTION_MUTANTS = (
     Mutant(

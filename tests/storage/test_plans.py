@@ -361,6 +361,23 @@ async def test_a_promotion_of_two_hundred_keys_looks_at_a_few_jobs_each(big: Con
     assert idx_after - idx_before < 400 * 30
 
 
+@pytest.mark.parametrize("kind", ["lock_key", "partition_key"])
+async def test_a_promotion_does_not_look_at_the_turns_of_other_keys(big: Connection, kind: str) -> None:
+    await big.execute(
+        f"insert into dl_jobs (queue, task, status, epoch, worker_id, lease_expires_at, {kind})"
+        f" select 'q', 't', 'running', 1, '{WORKER}', now(), 'taken' || n from generate_series(1, 20000) n"
+    )
+    _, idx_before = await _scans(big)
+    keys = f"(select array_agg('{kind[0].replace('l', 'k')}' || n) from generate_series(0, 199) n)"
+    arguments = ", ".join([keys, "'{}'"] if kind == "lock_key" else ["'{}'", keys])
+    row = await big.fetchrow(f"select * from dl_promote({arguments})")
+    _, idx_after = await _scans(big)
+
+    assert row is not None
+    assert row["offered"] == 200
+    assert idx_after - idx_before < 200 * 30
+
+
 async def test_an_enqueue_a_cancel_and_a_retry_read_no_table_from_end_to_end(big: Connection) -> None:
     seq_before, _ = await _scans(big)
     ids = [answer.job_id for answer in await answers(big, *[job(idempotency_key=f"n{n}") for n in range(100)])]

@@ -102,10 +102,11 @@ begin
 
   -- The first that fits is found by walking the index in order, once for each queue and task behind the key, so that those
   -- which nobody serves cost one look however many they are. A join, or a filter that the planner takes to hold for few
-  -- rows, would make it read and sort everything behind a busy key: hence the case.
+  -- rows, would make it read and sort everything behind a busy key: hence the case. Whether a key is free is a subquery of
+  -- its own for the same reason: as an anti-join it would compare each key with every turn that is taken.
   with free as materialized (
     select l from unnest(v_locks) l
-     where not exists (select from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
+     where (select true from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running') limit 1) is null
   ), picked as materialized (
     select distinct on (k.lock_key) c.job_id
       from {schema}.dl_lock_kinds(array(select f.l from free f)) k,
@@ -139,7 +140,7 @@ begin
                 from {schema}.dl_jobs j
                where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
                order by j.seq limit 1) h
-       where not exists (select from {schema}.dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running'))
+       where (select true from {schema}.dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running') limit 1) is null
     ), fit as (
       select h.job_id
         from head h
