@@ -479,28 +479,32 @@ begin
 
   -- An offer that no live worker can take must not hold the key of one that can be taken. Where all workers are merely busy
   -- it stands: were it withdrawn for the next one's sake, fresh jobs would overtake it without end.
-  update "public".dl_jobs j
-     set ready = false
-   where j.job_id = any (array(
-     select o.job_id from "public".dl_jobs o
-      where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
-        and not exists (select from "public".dl_lock_kinds(array[o.lock_key]) k where k.queue = o.queue and k.task = o.task and k.served)
-        and (select true
-               from "public".dl_lock_kinds(array[o.lock_key]) k,
-            lateral (select from "public".dl_jobs c
-                      where c.lock_key = k.lock_key and c.queue = k.queue and c.task = k.task and c.status = 'queued'
-                        and case when not c.ready and c.hold_reason is null and c.available_at <= v_now then 1 else 0 end <> 0
-                      limit 1) c
-              where k.served
-              limit 1)
-        for no key update skip locked));
+  -- Without a key the array is empty, which the planner takes as leave to read any partial index from end to end.
+  if cardinality(v_locks) > 0 then
+    update "public".dl_jobs j
+       set ready = false
+     where j.job_id = any (array(
+       select o.job_id from "public".dl_jobs o
+        where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
+          and not exists (select from "public".dl_lock_kinds(array[o.lock_key]) k where k.queue = o.queue and k.task = o.task and k.served)
+          and (select true
+                 from "public".dl_lock_kinds(array[o.lock_key]) k,
+              lateral (select from "public".dl_jobs c
+                        where c.lock_key = k.lock_key and c.queue = k.queue and c.task = k.task and c.status = 'queued'
+                          and case when not c.ready and c.hold_reason is null and c.available_at <= v_now then 1 else 0 end <> 0
+                        limit 1) c
+                where k.served
+                limit 1)
+          for no key update skip locked));
+  end if;
 
   -- The first that fits is found by walking the index in order, once for each queue and task behind the key, so that those
   -- which nobody serves cost one look however many they are. A join, or a filter that the planner takes to hold for few
-  -- rows, would make it read and sort everything behind a busy key: hence the case.
+  -- rows, would make it read and sort everything behind a busy key: hence the case. Whether a key is free is a subquery of
+  -- its own for the same reason: as an anti-join it would compare each key with every turn that is taken.
   with free as materialized (
     select l from unnest(v_locks) l
-     where not exists (select from "public".dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running'))
+     where (select true from "public".dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running') limit 1) is null
   ), picked as materialized (
     select distinct on (k.lock_key) c.job_id
       from "public".dl_lock_kinds(array(select f.l from free f)) k,
@@ -534,7 +538,7 @@ begin
                 from "public".dl_jobs j
                where j.partition_key = p and (j.status = 'queued' or j.blocks_partition)
                order by j.seq limit 1) h
-       where not exists (select from "public".dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running'))
+       where (select true from "public".dl_jobs t where t.partition_key = p and (t.ready or t.status = 'running') limit 1) is null
     ), fit as (
       select h.job_id
         from head h

@@ -10,7 +10,8 @@ PROMOTE = f"{FUNCTIONS}/05_promote.sql"
 OPERATE = f"{FUNCTIONS}/06_operate.sql"
 KEYS = f"{STORAGE}/interleavings/test_keys.py"
 _FOUND = "  if not found then\n    return;\n  end if;\n\n"
-_FREE = "where (select true from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running') limit 1) is null"
+_TURN = "select true from {schema}.dl_jobs t where t.lock_key = l and (t.ready or t.status = 'running') limit 1"
+_FREE = f"where ({_TURN}) is null"
 
 FUNCTION_MUTANTS = (
     Mutant(
@@ -78,8 +79,8 @@ FUNCTION_MUTANTS = (
         (
             Edit(
                 PROMOTE,
-                "where t.lock_key = l and (t.ready or t.status = 'running'))\n  ), picked",
-                "where t.lock_key = l and t.ready)\n  ), picked",
+                "where t.lock_key = l and (t.ready or t.status = 'running') limit 1) is null\n  ), picked",
+                "where t.lock_key = l and t.ready limit 1) is null\n  ), picked",
             ),
         ),
         (KEYS,),
@@ -90,8 +91,8 @@ FUNCTION_MUTANTS = (
         (
             Edit(
                 PROMOTE,
-                "order by j.seq limit 1) h\n       where not exists",
-                "order by j.seq desc limit 1) h\n       where not exists",
+                "order by j.seq limit 1) h\n       where (select true",
+                "order by j.seq desc limit 1) h\n       where (select true",
             ),
         ),
         (f"{STORAGE}/test_promote.py",),

@@ -84,21 +84,24 @@ begin
 
   -- An offer that no live worker can take must not hold the key of one that can be taken. Where all workers are merely busy
   -- it stands: were it withdrawn for the next one's sake, fresh jobs would overtake it without end.
-  update {schema}.dl_jobs j
-     set ready = false
-   where j.job_id = any (array(
-     select o.job_id from {schema}.dl_jobs o
-      where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
-        and not exists (select from {schema}.dl_lock_kinds(array[o.lock_key]) k where k.queue = o.queue and k.task = o.task and k.served)
-        and (select true
-               from {schema}.dl_lock_kinds(array[o.lock_key]) k,
-            lateral (select from {schema}.dl_jobs c
-                      where c.lock_key = k.lock_key and c.queue = k.queue and c.task = k.task and c.status = 'queued'
-                        and case when not c.ready and c.hold_reason is null and c.available_at <= v_now then 1 else 0 end <> 0
-                      limit 1) c
-              where k.served
-              limit 1)
-        for no key update skip locked));
+  -- Without a key the array is empty, which the planner takes as leave to read any partial index from end to end.
+  if cardinality(v_locks) > 0 then
+    update {schema}.dl_jobs j
+       set ready = false
+     where j.job_id = any (array(
+       select o.job_id from {schema}.dl_jobs o
+        where o.lock_key = any (v_locks) and o.ready and o.offered_at < v_now - p_offer_ttl
+          and not exists (select from {schema}.dl_lock_kinds(array[o.lock_key]) k where k.queue = o.queue and k.task = o.task and k.served)
+          and (select true
+                 from {schema}.dl_lock_kinds(array[o.lock_key]) k,
+              lateral (select from {schema}.dl_jobs c
+                        where c.lock_key = k.lock_key and c.queue = k.queue and c.task = k.task and c.status = 'queued'
+                          and case when not c.ready and c.hold_reason is null and c.available_at <= v_now then 1 else 0 end <> 0
+                        limit 1) c
+                where k.served
+                limit 1)
+          for no key update skip locked));
+  end if;
 
   -- The first that fits is found by walking the index in order, once for each queue and task behind the key, so that those
   -- which nobody serves cost one look however many they are. A join, or a filter that the planner takes to hold for few
