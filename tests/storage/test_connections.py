@@ -155,6 +155,8 @@ _DEFAULTS = {
     "default_transaction_isolation": "serializable",
     "statement_timeout": "7s",
     "transaction_timeout": "8s",
+    "lock_timeout": "9s",
+    "idle_session_timeout": "10s",
 }
 
 
@@ -191,9 +193,12 @@ class TestDefaultsOfARole:
         try:
             async with engine.begin() as connection:
                 found = await connection.execute(
-                    text("select current_setting('transaction_isolation'), current_setting('statement_timeout')")
+                    text(
+                        "select current_setting('transaction_isolation'), current_setting('statement_timeout'),"
+                        " current_setting('idle_session_timeout')"
+                    )
                 )
-                assert tuple(found.one()) == ("read committed", "7s")
+                assert tuple(found.one()) == ("read committed", "7s", "0")
         finally:
             await engine.dispose()
 

@@ -252,6 +252,15 @@ class TestMigrating:
             with pytest.raises(SchemaVersionError, match="locked by another transaction"):
                 await migrate(settings, patience_s=0.0)
 
+    async def test_a_statement_timeout_of_the_role_does_not_end_its_wait(self, make_empty: MakeEmpty) -> None:
+        settings = await make_empty()
+        async with connected(settings) as holder:
+            name = await holder.fetchval("select current_database()")
+            await holder.execute(f"alter database \"{name}\" set statement_timeout = '300ms'")
+            await holder.execute("begin; select pg_advisory_xact_lock(hashtextextended('dataloader.public', 4))")
+            with pytest.raises(SchemaVersionError, match="locked by another transaction"):
+                await migrate(settings, patience_s=0.0)
+
     async def test_an_error_that_is_no_lock_is_not_retried(self, make_empty: MakeEmpty) -> None:
         settings = await make_empty()
         async with connected(settings) as pg:

@@ -61,6 +61,17 @@ async def test_a_chunk_of_a_run_that_lost_its_lease_leaves_no_rows(
     assert run.stop is StopReason.LEASE_LOST
 
 
+async def test_a_chunk_waits_for_the_rows_of_others_whatever_the_role_sets_for_locks(
+    settings: Settings, pg: Connection
+) -> None:
+    name = await pg.fetchval("select current_database()")
+    await pg.execute(f"alter database \"{name}\" set lock_timeout = '1s'")
+    run = await claimed(pg, settings)
+    async with resources(settings) as shared, open_chunk(run, shared) as tx:
+        assert await tx.connection.fetchval("show lock_timeout") == "0"
+        tx.checkpoint({"at": 1})
+
+
 async def test_a_row_that_a_constraint_refuses_at_the_commit_fails_the_job_and_is_no_outage(
     settings: Settings, pg: Connection, registry: Registry
 ) -> None:

@@ -132,13 +132,14 @@ async def connect(
 async def _set_defaults(connection: asyncpg.Connection[asyncpg.Record], *, bounded: bool, hot: bool) -> None:
     """Undo what a role or database sets for others; a transaction pooler would hand it on to another client.
 
-    Sent as a statement: PgBouncer refuses such parameters at the start. Where `bounded`, the role's timeouts stay.
+    Sent as a statement: PgBouncer refuses such parameters at the start. Where `bounded`, the role's limits of
+    statements stay; a session may always idle: listeners and pools do.
     """
-    names = {"default_transaction_isolation": "read committed"}
+    names = {"default_transaction_isolation": "read committed", "idle_session_timeout": "0"}
     if hot:
         names |= {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
     if not bounded:
-        names["statement_timeout"] = "0"
+        names |= {"statement_timeout": "0", "lock_timeout": "0"}
         if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
             names["transaction_timeout"] = "0"
     sql = "; ".join(f"set {name} = '{value}'" for name, value in names.items())
@@ -200,11 +201,11 @@ def translated() -> Iterator[None]:
         raise DatabaseAwayError(f"PostgreSQL cannot be reached: {type(error).__name__}") from error
 
 
-def open_engine(settings: Settings) -> AsyncEngine:
+def open_engine(settings: Settings, *, purpose: str = "api") -> AsyncEngine:
     """Create the pool for warm paths (API, lists, migrations); it connects when it is first used."""
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=partial(connect, settings, purpose="api"),
+        async_creator=partial(connect, settings, purpose=purpose),
         pool_size=settings.pg_pool_size,
         max_overflow=settings.pg_max_overflow,
         pool_recycle=settings.pg_pool_recycle,

@@ -45,7 +45,7 @@ async def migrate(settings: Settings, *, patience_s: float = PATIENCE_S) -> None
         SchemaVersionError: The schema is newer than this version, or a lock could not be had in time.
         DatabaseAwayError: The server cannot be reached.
     """
-    engine = open_engine(settings)
+    engine = open_engine(settings, purpose="migrate")
     deadline = time.monotonic() + patience_s
     try:
         with translated():

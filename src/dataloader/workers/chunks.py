@@ -269,7 +269,7 @@ def _mark(run: Run, connection: Connection, schema: str) -> str:
     when connecting, since a pool resets what was set, and a pooler takes that for the client's wish.
     """
     name = run_name(run.lease.job_id, run.lease.epoch, schema=schema)
-    limits = ["idle_in_transaction_session_timeout", "statement_timeout"]
+    limits = ["idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"]
     if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
         limits.append("transaction_timeout")
     said = {"application_name": name, "timezone": "UTC", "datestyle": "ISO, MDY"} | dict.fromkeys(limits, "0")
