@@ -52,6 +52,19 @@ async def test_every_row_is_in_one_part_and_parts_have_their_size(unloading: Sce
     assert listed(unloading) == ["manifest.json", *(f"part-{n:05}.csv" for n in range(1, len(sizes) + 1))]
 
 
+async def test_what_the_role_limits_for_others_ends_no_unload_of_the_own_database(unloading: Scene) -> None:
+    names = ("statement_timeout", "lock_timeout", "transaction_timeout", "idle_in_transaction_session_timeout")
+    known = f"select name, setting from pg_settings where name in {names}"
+    own = await unloading.pg.fetchval("select current_database()")
+    limited = [row["name"] for row in await unloading.pg.fetch(known)]
+    for name in limited:
+        await unloading.pg.execute(f"alter database \"{own}\" set {name} = '20s'")
+
+    await unloading.load(table=None, query=known, target=out(unloading))
+
+    assert set(text(unloading).splitlines()) == {f"{name},0" for name in limited}
+
+
 async def test_parts_have_about_the_bytes_that_are_asked_for(unloading: Scene) -> None:
     await unloading.load(target=out(unloading), part_bytes=1_000, header=False)
 

@@ -139,15 +139,19 @@ async def _set_defaults(connection: asyncpg.Connection[asyncpg.Record], *, bound
     if hot:
         names |= {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
     if not bounded:
-        names |= {"statement_timeout": "0", "lock_timeout": "0"}
-        if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-            names["transaction_timeout"] = "0"
+        names |= dict.fromkeys(limits(connection), "0")
     sql = "; ".join(f"set {name} = '{value}'" for name, value in names.items())
     try:
         await connection.execute(sql, timeout=CONNECT_TIMEOUT_S)
     except BaseException:
         connection.terminate()
         raise
+
+
+def limits(connection: Connection) -> tuple[str, ...]:
+    """Return the settings that limit how long a statement, its locks and its transaction may take on this server."""
+    since_17 = connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE
+    return ("statement_timeout", "lock_timeout", *(("transaction_timeout",) if since_17 else ()))
 
 
 def is_away(error: BaseException) -> bool:

@@ -21,7 +21,7 @@ from dataloader.domain.datasets import cleaned, is_address
 from dataloader.domain.jobs import JobStatus
 from dataloader.domain.json_values import dump_storable
 from dataloader.exceptions import DatabaseAwayError, InvalidError, LeaseLostError
-from dataloader.storage.db import Connection, own_database, translated
+from dataloader.storage.db import Connection, limits, own_database, translated
 from dataloader.storage.queries import run_name
 from dataloader.storage.repositories.presence import PresenceRepository
 from dataloader.storage.repositories.queue import QueueRepository
@@ -29,7 +29,6 @@ from dataloader.telemetry.metrics import Metrics
 from dataloader.workers.runs import FINAL_STAGE, Run, StopReason
 
 ROLLBACK_TIMEOUT_S = 5.0
-_TRANSACTION_TIMEOUT_SINCE = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +268,8 @@ def _mark(run: Run, connection: Connection, schema: str) -> str:
     when connecting, since a pool resets what was set, and a pooler takes that for the client's wish.
     """
     name = run_name(run.lease.job_id, run.lease.epoch, schema=schema)
-    limits = ["idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"]
-    if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-        limits.append("transaction_timeout")
-    said = {"application_name": name, "timezone": "UTC", "datestyle": "ISO, MDY"} | dict.fromkeys(limits, "0")
+    said = {"application_name": name, "timezone": "UTC", "datestyle": "ISO, MDY"}
+    said |= dict.fromkeys(("idle_in_transaction_session_timeout", *limits(connection)), "0")
     return "; ".join(f"set local {setting} = '{value}'" for setting, value in said.items())
 
 

@@ -9,12 +9,11 @@ from urllib.parse import quote, urlencode
 from dataloader.config import Settings
 from dataloader.connectors.identifiers import parse_table
 from dataloader.connectors.sql import SqlSource, named_dsn, open_source
-from dataloader.storage.db import connect_options, direct_dsn, own_database
+from dataloader.storage.db import connect_options, direct_dsn, limits, own_database
 from dataloader.workers.pipelines.unload_table.args import UnloadTableArgs
 
 _OWN = "dataloader"
 _NAMED = "set application_name = 'dataloader unload.table'"
-_UNBOUNDED = "set statement_timeout = 0"
 
 
 @asynccontextmanager
@@ -41,7 +40,8 @@ async def open_unloaded(args: UnloadTableArgs, settings: Settings) -> AsyncItera
     async with opened as source:
         await source.connection.execute(_NAMED)
         if args.connection is None:
-            await source.connection.execute(_UNBOUNDED)
+            names = ("idle_in_transaction_session_timeout", *limits(source.connection))
+            await source.connection.execute("; ".join(f"set {name} = 0" for name in names))
         yield source
 
 
