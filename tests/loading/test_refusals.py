@@ -7,6 +7,7 @@ import json
 import asyncpg
 import pytest
 
+from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.refusals import refusals
 from tests.loading.scene import Scene, message, result
 
@@ -160,3 +161,9 @@ async def test_an_empty_field_where_missing_values_are_written_otherwise_is_told
 
     assert "f.csv, line 3, column n: " in message(job)
     assert "a missing value is written NA in this file (null), an empty field is none" in message(job)
+
+
+async def test_a_right_that_the_role_lacks_is_said_with_what_to_do(scene: Scene) -> None:
+    await scene.pg.execute("set role pg_monitor")
+    with pytest.raises(PermanentError, match=r"permission denied .* `dataloader doctor` \(42501\)"), refusals():
+        await scene.pg.execute("create table t ()")

@@ -204,3 +204,15 @@ async def test_a_table_that_would_lose_something_stays_the_same_one(scene: Scene
 
     assert result(job)["rows"] == 1
     assert await scene.pg.fetchval("select 't'::regclass::oid") == before
+
+
+async def test_a_published_table_without_a_key_is_refused_at_once(scene: Scene) -> None:
+    await scene.pg.execute(
+        "create table t (n int); insert into t values (9); create publication all_of_it for all tables"
+    )
+
+    job = await scene.load(source=scene.write("f.csv", "n\n1\n"), mode="replace")
+
+    assert json.loads(job["error"])["type"] == "PermanentError"
+    assert "replica identity" in message(job)
+    assert await scene.rows() == [(9,)]
