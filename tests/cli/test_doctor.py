@@ -88,6 +88,11 @@ async def test_missing_privileges_are_named(make_settings: MakeSettings, pg: Con
         found = await findings(make_settings(pg_user=role))
         assert found["privileges"].verdict is Verdict.WARNING
         assert "may not create" in found["privileges"].detail
+        absent = (await findings(make_settings(pg_user=role, pg_schema="absent")))["privileges"]
+        assert (absent.verdict, "no schema absent" in absent.detail) == (Verdict.FAILED, True)
+        await pg.execute(f'revoke temporary on database "{settings.pg_database}" from public')
+        found = await findings(make_settings(pg_user=role))
+        assert "temporary" in found["privileges"].advice
     finally:
         await pg.execute(f'drop owned by "{role}"')
         await pg.execute(f'drop role "{role}"')

@@ -102,7 +102,24 @@ async def _examine_privileges(report: Report, settings: Settings) -> None:
             f"grant usage on schema {settings.pg_schema} to it",
         )
     elif missing:
-        report.fail("privileges", f"missing: {_some(missing)}", "grant them to the role, or let it own the schema")
+        report.fail(
+            "privileges",
+            f"missing: {_some(missing)}",
+            f"grant select, insert, update, delete on all tables in schema {settings.pg_schema} to it, and execute on"
+            " all functions, or let it own the schema",
+        )
+    elif not (may["create"] or may["exists"]):
+        report.fail(
+            "privileges",
+            f"there is no schema {settings.pg_schema}, and the role may not create one",
+            "migrate as a role that may, or create the schema for it beforehand",
+        )
+    elif not may["temporary"]:
+        report.warn(
+            "privileges",
+            "the role may not create temporary tables: loads that merge will fail",
+            "grant temporary on the database to it",
+        )
     elif not may["create"]:
         report.warn(
             "privileges",

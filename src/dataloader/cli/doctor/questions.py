@@ -40,7 +40,8 @@ select
         when to_regnamespace($1) is null then has_database_privilege(current_database(), 'create')
         else has_schema_privilege($1, 'create')
     end as create,
-    case when to_regnamespace($1) is null then true else has_schema_privilege($1, 'usage') end as usage
+    case when to_regnamespace($1) is null then true else has_schema_privilege($1, 'usage') end as usage,
+    has_database_privilege(current_database(), 'temporary') as temporary
 """
 
 CLOCK = "select clock_timestamp()"
