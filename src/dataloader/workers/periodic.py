@@ -60,7 +60,7 @@ class Patience:
         if not is_passing(error):
             raise error
         if not self._pause_s:
-            self._logger.warning("database is away, trying again", reason=str(error))
+            self._logger.warning("database is away, trying again", reason=str(error) or type(error).__name__)
         self._pause_s = min(max(self._pause_s * 2, RETRY_MIN_S), RETRY_MAX_S)
         return self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
