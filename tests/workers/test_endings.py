@@ -210,3 +210,27 @@ async def test_the_end_of_a_process_waits_for_a_large_batch(
 
     assert all_once(rows)
     assert len(rows) == SLOTS
+
+
+async def test_a_large_batch_that_cannot_be_settled_apart_goes_with_the_exchange(
+    pg: Connection, settings: Settings, registry: Registry, abreast: Abreast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the connection for large batches is away, as when the server takes no more; nobody works for nothing."""
+    async with running_service(settings, registry) as service:
+        worker, most = service.manager._workers["q"], 0
+
+        async def away(*_arguments: Any) -> Any:
+            nonlocal most
+            worker.wake.set()
+            await asyncio.sleep(0.01)  # longer than a claim takes
+            most = max(most, worker.active)
+            raise DatabaseAwayError("there are too many connections")
+
+        monkeypatch.setattr(settler(service), "complete", away)
+        async with together(abreast):
+            jobs = await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(JOBS)])
+        rows = await finished(pg, jobs)
+
+    assert most
+    assert most <= 2 * SLOTS
+    assert all_once(rows)

@@ -54,6 +54,7 @@ class Endings:
         self._waiting: list[Ending] = []
         self._locked: list[Ending] = []
         self._apart: asyncio.Task[None] | None = None
+        self._apart_failed = False
         self._under_way = 0
 
     def add(self, run: Run, outcome: Outcome) -> None:
@@ -82,18 +83,22 @@ class Endings:
     def take(self) -> list[Ending]:
         """Return what the worker's next exchange is to settle; a large batch goes apart instead.
 
+        After a failure apart the exchange takes the batch along: the connection for large ones may be the only one that
+        cannot be opened.
+
         Raises:
             Exception: What went wrong apart.
         """
         if self._apart is not None and self._apart.done():
             apart, self._apart = self._apart, None
+            self._apart_failed = apart.exception() is not None
             apart.result()
-        if self._apart is None and len(self._waiting) >= APART:
+        if self._apart is None and len(self._waiting) >= APART and not self._apart_failed:
             self._apart = asyncio.create_task(self._settle_apart(), name="settlements")
         batch, self._locked = self._locked, []
         if self._apart is None:
             batch += self._waiting
-            self._waiting = []
+            self._waiting, self._apart_failed = [], False
         return batch
 
     def put_back(self, batch: list[Ending]) -> None:
