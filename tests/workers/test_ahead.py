@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dataloader.config import Settings
-from dataloader.domain.jobs import NewJob
+from dataloader.domain.jobs import Lease, NewJob
 from dataloader.exceptions import DatabaseAwayError
 from dataloader.storage.db import Connection
 from dataloader.storage.repositories.queue import Claim
@@ -179,4 +179,87 @@ async def test_a_process_does_not_count_as_idle_while_a_claim_is_ahead(
 
     assert line.claims
     assert not any(claim.idle for claim in line.claims)
+    assert all_once(rows)
+
+
+async def test_no_claim_is_ahead_of_the_news_that_a_job_is_to_run_alone(
+    pg: Connection, settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that was lost before and has waited for a lease comes with others, but nobody is claimed to join them."""
+    joined: list[bool] = []
+    read = Exchanged.claimed
+    async with running_service(settings, registry) as service:
+        line = Line(service, monkeypatch)
+
+        def seen(answer: Exchanged) -> Any:
+            if any(row["losses"] for row in answer.rows):
+                joined.append(line.under_way > 0)
+            return read(answer)
+
+        monkeypatch.setattr(Exchanged, "claimed", seen)
+        async with pg.transaction():
+            jobs = await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(JOBS)])
+            await pg.execute("update dl_jobs set available_at = now() - interval '1 day'")
+            await pg.execute("update dl_jobs set losses = 1 where job_id = $1", jobs[6 * LIMIT])
+        rows = await finished(pg, jobs)
+
+    assert joined == [False]
+    assert {row["status"] for row in rows} == {"succeeded"}
+
+
+async def test_a_worker_that_failed_does_not_pause_while_a_claim_is_ahead(
+    pg: Connection, settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody renews the leases of what that claim has brought until its answer is read."""
+    pauses: list[float] = []
+    async with running_service(settings, registry) as service:
+        worker, failures = service.manager._workers["q"], [1]
+        written, wait = worker._endings.written, worker.wake.wait
+
+        async def failing(*arguments: Any) -> None:
+            if failures[0] and worker._ahead is not None:
+                failures[0] -= 1
+                raise DatabaseAwayError("what became of a run could not be asked")
+            await written(*arguments)
+
+        async def waiting(timeout_s: float) -> bool:
+            if worker._ahead is not None:
+                pauses.append(timeout_s)
+            return await wait(timeout_s)
+
+        monkeypatch.setattr(worker._endings, "written", failing)
+        monkeypatch.setattr(worker.wake, "wait", waiting)
+        rows = await finished(pg, await fill(pg, settings))
+
+    assert pauses == [0]
+    assert all_once(rows)
+
+
+async def test_what_failed_apart_does_not_unmake_an_exchange(
+    pg: Connection, settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs are settled: they are not put back to be settled again."""
+    sent: list[Lease] = []
+    failures = [2]
+    async with running_service(settings, registry) as service:
+        worker, control = service.manager._workers["q"], service.manager._fleet.control
+        exchange = control.exchange
+
+        async def failing() -> None:
+            raise DatabaseAwayError("the connection for large batches was lost")
+
+        async def exchanged(settlements: Any, claim: Claim | None, *, succeeded: Any = ()) -> Exchanged:
+            answer = await exchange(settlements, claim, succeeded=succeeded)
+            sent.extend(succeeded)
+            if failures[0] and succeeded and claim and not claim.idle and worker._endings._apart is None:
+                failures[0] -= 1
+                worker._endings._apart = asyncio.create_task(failing())
+                await asyncio.wait([worker._endings._apart])
+            return answer
+
+        monkeypatch.setattr(control, "exchange", exchanged)
+        rows = await finished(pg, await fill(pg, settings))
+
+    assert failures == [0]
+    assert len(set(sent)) == len(sent)
     assert all_once(rows)

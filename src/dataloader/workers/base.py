@@ -113,7 +113,8 @@ class Worker:
                 pass
         except Exception as error:  # noqa: BLE001 - a retry boundary: what does not pass is raised again
             self._ctx.metrics.database_error("control")
-            return self._patience.failed(error)
+            pause_s = self._patience.failed(error)
+            return pause_s if self._ahead is None else 0.0
         self._patience.ok()
         pause_s = self._ctx.settings.dl_poll_sec / 2 * random.uniform(0.6, 1.0)  # noqa: S311 - jitter
         self._busy_pause_s = min(max(2 * self._busy_pause_s, BUSY_PAUSE_S), pause_s) if self._endings.busy else 0.0
@@ -143,7 +144,7 @@ class Worker:
         if sent.claim and exchanged.reached:
             self._low_water.reached(sent.claim.after, exchanged.reached, time.monotonic())
         try:
-            if full and sent.claim and sent.claim.limit == CLAIM_LIMIT and not sent.claim.idle:
+            if full and sent.claim and self._may_go_ahead(sent.claim, exchanged):
                 await self._send_ahead()
         finally:
             jobs = exchanged.claimed()
@@ -151,6 +152,12 @@ class Worker:
                 self._executor.start([self._enter(job, sent.at_s) for job in jobs])
             # What is only said of jobs can wait until the database works on the next exchange.
             asyncio.get_running_loop().call_soon(self._note, jobs)
+
+    def _may_go_ahead(self, claim: Claim, exchanged: Exchanged) -> bool:
+        """Return whether the next claim may be sent before these jobs are entered: none of them is to run alone."""
+        if claim.limit < CLAIM_LIMIT or claim.idle or self._endings.failed:
+            return False
+        return not any(row["losses"] for row in exchanged.rows)
 
     def _send(self, *, idle: bool = True) -> Sent | None:
         """Return an exchange with the database, if there is a reason for one."""

@@ -80,6 +80,11 @@ class Endings:
         """Whether nothing waits for the worker's next exchange but busy rows."""
         return self._apart is not None or not self._waiting
 
+    @property
+    def failed(self) -> bool:
+        """Whether the next `take` will raise what went wrong apart."""
+        return self._apart is not None and self._apart.done() and self._apart.exception() is not None
+
     def take(self) -> list[Ending]:
         """Return what the worker's next exchange is to settle; a large batch goes apart instead.
 
