@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from dataloader.config import Settings
 from dataloader.domain.jobs import NewJob
 from dataloader.exceptions import DatabaseAwayError
-from dataloader.storage.db import Connection
+from dataloader.storage.db import COMMAND_TIMEOUT_S, Connection
 from dataloader.workers.control import Control
 from dataloader.workers.endings import APART
 from dataloader.workers.pipelines.registry import Registry, register
@@ -234,3 +235,40 @@ async def test_a_large_batch_that_cannot_be_settled_apart_goes_with_the_exchange
     assert most
     assert most <= 2 * SLOTS
     assert all_once(rows)
+
+
+async def test_a_process_that_starts_beside_a_migration_stays(
+    *,
+    pg: Connection,
+    settings: Settings,
+    registry: Registry,
+    connect_more: Connect,  # noqa: F811
+) -> None:
+    """What makes ready for large batches may be refused like everything else."""
+    migration = await connect_more()
+    await pg.execute("do $$begin execute format('alter database %I set lock_timeout = 20', current_database()); end$$")
+    await migration.execute("begin; lock table dl_jobs in access exclusive mode")
+    async with running_service(settings, registry) as service:
+        await eventually(lambda: asyncio.sleep(0, settler(service).generation > 0))
+        await eventually(lambda: asyncio.sleep(0, not settler(service)._pinned._lock.locked()))
+        await migration.execute("rollback")
+        rows = await finished(pg, await enqueue(pg, settings, NewJob("q", "t")))
+
+    assert all_once(rows)
+
+
+async def test_a_process_ends_in_time_while_all_jobs_are_locked(
+    pg: Connection,
+    make_settings: MakeSettings,
+    registry: Registry,
+    connect_more: Connect,  # noqa: F811
+) -> None:
+    settings = make_settings(workers_json=[{"queue": "q", "concurrency": SLOTS}], dl_shutdown_grace_sec=1)
+    migration = await connect_more()
+    await migration.execute("begin; lock table dl_jobs in access exclusive mode")
+    async with running_service(settings, registry) as service:
+        await eventually(lambda: asyncio.sleep(0, settler(service).generation > 0))
+        began_s = time.monotonic()
+    took_s = time.monotonic() - began_s
+
+    assert took_s < COMMAND_TIMEOUT_S

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 import asyncpg
@@ -16,6 +16,7 @@ from dataloader.config import QueueWorkers, Settings
 from dataloader.context import AppContext
 from dataloader.domain.outcomes import Outcome
 from dataloader.exceptions import DatabaseAwayError, SettingsError
+from dataloader.storage.db import is_passing
 from dataloader.storage.repositories.presence import Presence
 from dataloader.workers.base import Worker, tasks_of
 from dataloader.workers.control import Control
@@ -34,6 +35,8 @@ from dataloader.workers.runs import Run, RunTable
 from dataloader.workers.watchdog import Watchdog
 
 GIVE_BACK_TIMEOUT_S = 1.0
+UPKEEP_TIMEOUT_S = 2.0
+"""How long what goes on beside the workers may take to end: a statement of it can wait behind a lock for long."""
 
 
 class WorkerManager:
@@ -105,12 +108,14 @@ class WorkerManager:
         upkeep_stop = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(supervise(self._upkeep_parts(), upkeep_stop))
-                group.create_task(self._get_ready_for_large_batches())
+                beside = [
+                    group.create_task(supervise(self._upkeep_parts(), upkeep_stop)),
+                    group.create_task(self._get_ready_for_large_batches()),
+                ]
                 tasks = [
                     group.create_task(worker.run(upkeep_stop), name=worker.name) for worker in self._workers.values()
                 ]
-                group.create_task(self._drain_when_told(stop, upkeep_stop, tasks))
+                group.create_task(self._drain_when_told(stop, upkeep_stop, tasks, beside))
         finally:
             await self._close()
         self._logger.info("workers stopped")
@@ -118,8 +123,11 @@ class WorkerManager:
     async def _get_ready_for_large_batches(self) -> None:
         """Open the connection for them where there can be any, so that the first one need not wait for it."""
         if any(queue.concurrency >= APART for queue in self._queues):
-            with suppress(DatabaseAwayError):
+            try:
                 await self._settler.complete(())
+            except Exception as error:
+                if not is_passing(error):
+                    raise
 
     def _upkeep_parts(self) -> Iterable[Component]:
         yield self._freed
@@ -131,7 +139,11 @@ class WorkerManager:
             yield Lineage(self._ctx, self._ctx.settings.dl_lineage_url.get_secret_value())
 
     async def _drain_when_told(
-        self, stop: asyncio.Event, upkeep_stop: asyncio.Event, tasks: list[asyncio.Task[None]]
+        self,
+        stop: asyncio.Event,
+        upkeep_stop: asyncio.Event,
+        tasks: list[asyncio.Task[None]],
+        beside: list[asyncio.Task[None]],
     ) -> None:
         await stop.wait()
         self._leases.stopping = True
@@ -139,6 +151,9 @@ class WorkerManager:
         await self._drain.run(tasks)
         upkeep_stop.set()
         for task in tasks:
+            task.cancel()
+        await asyncio.wait(beside, timeout=UPKEEP_TIMEOUT_S)
+        for task in beside:
             task.cancel()
 
     def _on_done(self, outcomes: Sequence[tuple[Run, Outcome]]) -> None:
