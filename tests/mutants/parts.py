@@ -187,7 +187,7 @@ PARTS = (
     Mutant(
         "batch apart that leaves no slots",
         "the server settles a large batch and has nothing to claim beside it",
-        (Edit(f"{WORKERS}/endings.py", "                    self._under_way = len(batch)\n", ""),),
+        (Edit(f"{WORKERS}/endings.py", "            self._under_way = len(self._waiting)\n", ""),),
         (f"{WORK}/test_endings.py", "-k", "while_jobs_are_claimed"),
     ),
     Mutant(

@@ -115,7 +115,7 @@ async def test_a_large_batch_is_settled_while_jobs_are_claimed(
         monkeypatch.setattr(control, "exchange", telling)
         async with together(abreast):
             jobs = await enqueue(pg, settings, *[NewJob("q", "t") for _ in range(JOBS)])
-        rows = await finished(pg, jobs)
+        rows = await finished(pg, jobs, within_s=5)
 
     assert apart
     assert all_once(rows)

@@ -99,6 +99,7 @@ class Endings:
             self._apart_failed = apart.exception() is not None
             apart.result()
         if self._apart is None and len(self._waiting) >= APART and not self._apart_failed:
+            self._under_way = len(self._waiting)
             self._apart = asyncio.create_task(self._settle_apart(), name="settlements")
         batch, self._locked = self._locked, []
         if self._apart is None:
