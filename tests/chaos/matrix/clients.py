@@ -78,6 +78,14 @@ class Clients:
         if not self._bulks:
             return
         self._bulks -= 1
+        await self._trigger_many(http)
+
+    async def burst(self) -> None:
+        """Trigger many jobs at once, beyond those that were planned."""
+        if self._http is not None:
+            await self._trigger_many(self._http)
+
+    async def _trigger_many(self, http: aiohttp.ClientSession) -> None:
         items = [{"queue": "bulk", "task": "matrix.nothing", "idempotency_key": self._key("bulk")} for _ in range(BULK)]
         while True:
             sent_s = time.monotonic()

@@ -10,7 +10,9 @@ from tests.chaos.matrix.orders import Orders
 from tests.chaos.proxy import SocketProxy
 
 _HEADER = struct.Struct("!ci")
-_KEY_DATA, _COMPLETE, _READY, _IDLE = b"K", b"C", b"Z", b"I"
+_KEY_DATA, _READY, _IDLE = b"K", b"Z", b"I"
+_DONE = frozenset({b"C", b"s"})
+"""How an answer ends: all rows are sent, or as many as were asked for."""
 
 
 class Frames:
@@ -43,8 +45,8 @@ def backend_of(messages: list[tuple[bytes, bytes]]) -> int | None:
 class CommitFilter:
     """Passes messages on until one says that a transaction is committed.
 
-    A statement in autocommit and a COMMIT look alike: CommandComplete, then ReadyForQuery outside of a transaction.
-    CommandComplete is held back until it is known which it was.
+    A statement in autocommit and a COMMIT look alike: CommandComplete, or PortalSuspended where only the first row was
+    asked for, then ReadyForQuery outside of a transaction. The first is held back until it is known which it was.
     """
 
     def __init__(self) -> None:
@@ -55,7 +57,7 @@ class CommitFilter:
         """Return what may be handed on, None when the connection is to be cut instead."""
         passed = b""
         for kind, message in self._frames.feed(data):
-            if kind == _COMPLETE or self._held:
+            if kind in _DONE or self._held:
                 self._held += message
             else:
                 passed += message

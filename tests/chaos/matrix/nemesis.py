@@ -56,6 +56,7 @@ class Nemesis:
         service: What they are committed on.
         outside: Commits those that need no fail point.
         cancel: Cancels jobs that run.
+        burst: Triggers many jobs at once.
         chance: The randomness of this storm.
         lease_s: Lease of a job; who is frozen stays so for longer.
     """
@@ -65,8 +66,9 @@ class Nemesis:
         orders: Orders,
         service: Service,
         outside: Outside,
-        cancel: Callable[[], Awaitable[None]],
         *,
+        cancel: Callable[[], Awaitable[None]],
+        burst: Callable[[], Awaitable[None]],
         chance: random.Random,
         lease_s: float,
     ) -> None:
@@ -74,6 +76,7 @@ class Nemesis:
         self._service = service
         self._outside = outside
         self._cancel = cancel
+        self._burst = burst
         self._chance = chance
         self._lease_s = lease_s
         self._number = 0
@@ -160,6 +163,8 @@ class Nemesis:
                 await self._outside.strike("listener terminated")
             case Provocation.CANCEL:
                 await self._cancel()
+            case Provocation.BURST:
+                await self._burst()
             case Provocation.KILL:
                 await self._outside.strike("worker SIGKILL")
             case Provocation.CUT_ANY:

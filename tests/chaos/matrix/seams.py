@@ -25,6 +25,7 @@ class Provocation(StrEnum):
     CUT_ANY = "cut any"
     KILL = "kill"
     CANCEL = "cancel"
+    BURST = "burst"
 
 
 def _always(_arguments: Arguments, _result: object) -> bool:
@@ -67,6 +68,15 @@ def _ends_runs(arguments: Arguments, _result: object) -> bool:
     return bool(arguments["settlements"] or arguments.get("succeeded"))
 
 
+def _completes(arguments: Arguments, _result: object) -> bool:
+    return bool(arguments["leases"])
+
+
+def _goes_ahead(arguments: Arguments, _result: object) -> bool:
+    worker = arguments["self"]
+    return worker._ahead is not None and worker._fleet.control._pinned._connection is not None
+
+
 def _claims(arguments: Arguments, _result: object) -> bool:
     return arguments["claim"] is not None and not _ends_runs(arguments, None)
 
@@ -92,8 +102,32 @@ SEAMS: tuple[Seam, ...] = (
     Seam("claim committed", f"{_QUEUE}.exchange", LINE, after=True, connection="connection", when=_claimed),
     Seam("before settle", f"{_QUEUE}.exchange", COMMIT, connection="connection", when=_ends_runs),
     Seam("settle committed", f"{_QUEUE}.exchange", LINE, after=True, connection="connection", when=_settled),
-    Seam("before complete", f"{_QUEUE}.complete", COMMIT, connection="connection"),
-    Seam("complete committed", f"{_QUEUE}.complete", LINE, after=True, connection="connection"),
+    Seam(
+        "before complete",
+        f"{_QUEUE}.complete",
+        COMMIT,
+        connection="connection",
+        when=_completes,
+        provoked=Provocation.BURST,
+    ),
+    Seam(
+        "complete committed",
+        f"{_QUEUE}.complete",
+        LINE,
+        after=True,
+        connection="connection",
+        when=_completes,
+        provoked=Provocation.BURST,
+    ),
+    Seam(
+        "claim ahead sent",
+        "dataloader.workers.base:Worker._send_ahead",
+        COMMIT,
+        after=True,
+        connection="self._fleet.control._pinned._connection",
+        when=_goes_ahead,
+        provoked=Provocation.BURST,
+    ),
     Seam("chunk written", f"{_CHUNK}.copy_rows", LINE, after=True, connection="self.connection"),
     Seam("chunk sealed", f"{_CHUNK}.seal", COMMIT, after=True, connection="self.connection"),
     Seam("chunk committed", "dataloader.telemetry.metrics:Metrics.rows_loaded", ERRORS, after=True),

@@ -84,7 +84,15 @@ async def rage(settings: Settings, folder: Path, pg: Any, *, scale: Scale, chanc
         try:
             clients = Clients(service.start(workers=WORKERS, apis=APIS), chance, folder / "clients")
             outside = Outside(service, pg, chance=chance, lease_s=lease_s)
-            nemesis = Nemesis(orders, service, outside, clients.cancel_slow_ones, chance=chance, lease_s=lease_s)
+            nemesis = Nemesis(
+                orders,
+                service,
+                outside,
+                cancel=clients.cancel_slow_ones,
+                burst=clients.burst,
+                chance=chance,
+                lease_s=lease_s,
+            )
             await _weather(service, clients, nemesis, pg, scale)
         finally:
             await fleet.close()
