@@ -191,6 +191,12 @@ PARTS = (
         (f"{WORK}/test_endings.py", "-k", "while_jobs_are_claimed"),
     ),
     Mutant(
+        "claim ahead of a job that is to run alone",
+        "what killed its last worker takes five hundred more runs with it",
+        (Edit(f"{WORKERS}/base.py", 'return not any(row["losses"] for row in exchanged.rows)', "return True"),),
+        (f"{WORK}/test_ahead.py",),
+    ),
+    Mutant(
         "claim ahead that counts as nothing",
         "a job that was lost before runs beside others, and may take them with it",
         (Edit(f"{WORKERS}/base.py", " and not self._fleet.ahead\n", "\n"),),
