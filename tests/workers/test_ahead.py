@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -140,25 +141,67 @@ async def test_jobs_that_a_claim_ahead_brings_into_a_drain_are_handed_over(
     pg: Connection, settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent, on = asyncio.Event(), asyncio.Event()
+    brought: list[UUID] = []
 
     async def late(send: Sending) -> Exchanged:
         sent.set()
         await on.wait()
-        return await send()
+        answer = await send()
+        brought.extend(row["job_id"] for row in answer.rows)
+        return answer
 
     async with running_service(settings, registry) as service:
         line = Line(service, monkeypatch)
         line.ahead = late
-        jobs = await fill(pg, settings)
+        await fill(pg, settings)
         await sent.wait()
         service.stop.set()
         await eventually(lambda: asyncio.sleep(0, service.manager._fleet.draining.is_set()))
         on.set()
-    rows = await pg.fetch("select * from dl_jobs where job_id = any ($1)", jobs)
+    rows = await pg.fetch("select * from dl_jobs where job_id = any ($1)", brought)
 
-    assert {(row["status"], row["attempt"]) for row in rows} <= {("succeeded", 1), ("queued", 0)}
-    assert sum(row["handovers"] for row in rows) >= LIMIT
-    assert all(row["ready"] for row in rows if row["status"] == "queued")
+    assert len(rows) == LIMIT
+    assert {(row["status"], row["attempt"], row["handovers"], row["ready"]) for row in rows} == {("queued", 0, 1, True)}
+
+
+async def test_a_claim_ahead_that_is_not_read_before_the_grace_ends_is_called_off(
+    pg: Connection, make_settings: MakeSettings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(
+        workers_json=[{"queue": "q", "concurrency": SLOTS}], dl_poll_sec=30, dl_shutdown_grace_sec=1
+    )
+    called_off = asyncio.Event()
+    turns: list[asyncio.Task[None]] = []
+    unanswered: list[asyncio.Future[Exchanged]] = []
+
+    async def never(_: Sending) -> Exchanged:
+        try:
+            unanswered.append(asyncio.get_running_loop().create_future())
+            return await unanswered[-1]
+        except asyncio.CancelledError:
+            called_off.set()
+            raise
+
+    async with running_service(settings, registry) as service:
+        line, fleet = Line(service, monkeypatch), service.manager._fleet
+
+        async def take_the_turn() -> None:
+            async with fleet.turn:
+                await asyncio.get_running_loop().create_future()
+
+        def queued() -> None:
+            if not turns:
+                turns.append(asyncio.create_task(take_the_turn()))
+
+        line.ahead, line.queued = never, queued
+        jobs = await fill(pg, settings)
+        await eventually(lambda: asyncio.sleep(0, service.manager._workers["q"]._ahead))
+        service.stop.set()
+        await asyncio.wait_for(called_off.wait(), 10)
+        turns[0].cancel()
+    rows = await pg.fetch("select status from dl_jobs where job_id = any ($1)", jobs)
+
+    assert {row["status"] for row in rows} <= {"succeeded", "queued"}
 
 
 async def test_a_process_does_not_count_as_idle_while_a_claim_is_ahead(

@@ -90,7 +90,7 @@ class Worker:
         try:
             while not stop.is_set():
                 pause_s = await self._turn()
-                if self._fleet.draining.is_set() and not self._slots.active and self._ahead is None:
+                if self._fleet.draining.is_set() and not self._slots.active:
                     return
                 await self.wake.wait(pause_s)
         finally:

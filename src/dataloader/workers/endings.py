@@ -209,9 +209,8 @@ def parted(batch: Sequence[Ending]) -> tuple[list[Settlement], list[Lease]]:
     """Return how runs ended, and apart from those the ones that succeeded and left neither result nor progress."""
     succeeded, settlements = [], []
     for run, outcome in batch:
-        progress = run.progress()
-        if progress is None and type(outcome) is Succeeded and outcome.result is None:
+        if is_plain(run, outcome):
             succeeded.append(run.lease)
-        elif one := settlement(run.lease, outcome, progress):
+        elif one := settlement(run.lease, outcome, run.progress()):
             settlements.append(one)
     return settlements, succeeded

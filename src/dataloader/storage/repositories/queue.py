@@ -129,9 +129,8 @@ class QueueRepository:
         )
         assert row  # noqa: S101 - an aggregate has one row
         locks, partitions, job_ids, epochs = row
-        keys = Keys(frozenset(locks or ()), frozenset(partitions or ()))
-        written = leases if job_ids is None else map(Lease, job_ids, epochs)
-        return Completed(frozenset(leases).difference(written) if job_ids is not None else frozenset(), keys)
+        missing = frozenset() if job_ids is None else frozenset(leases).difference(map(Lease, job_ids, epochs))
+        return Completed(missing, Keys(frozenset(locks or ()), frozenset(partitions or ())))
 
     async def claim(self, connection: Connection, claim: Claim, *, actor: str) -> list[ClaimedJob]:
         """Claim jobs and settle nothing; see `exchange`."""
