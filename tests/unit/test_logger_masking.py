@@ -150,6 +150,10 @@ def test_harmless_text_stays_as_it_is(text: str) -> None:
         ("postgresql://bob:x@db:5432/y failed", "postgresql://bob:***@db:5432/y failed"),
         ("Cookie: a=b; c=d\nHost: x", "Cookie: ***\nHost: x"),
         ("Bearer abc, then", "Bearer ***, then"),
+        (
+            "-----BEGIN PRIVATE KEY-----\nMII\n-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\nend",
+            "-----BEGIN PRIVATE KEY-----***-----BEGIN EC PRIVATE KEY-----***\nend",
+        ),
     ],
 )
 def test_what_stands_around_a_secret_stays(text: str, masked: str) -> None:

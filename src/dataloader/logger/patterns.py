@@ -18,7 +18,7 @@ _URL = re.compile(r"://[^\s\"<>`]+")
 _PORT = re.compile(r"\d{1,5}[/?#]")
 _BEARER = re.compile(r"(?i)\b(Bearer[ \t]{1,8})[^\s\"',;&]++")
 _BASIC = re.compile(r"\b([Bb]asic[ \t]{1,8})(?=[a-z]*+[A-Z0-9+/=])[\w+/=-]{4,}+")
-_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)(?:[^-]|-(?!----))*+(?:-----END [A-Z ]*+-----)?")
+_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[\s\S]*?(?:-----END [A-Z ]*+-----|(?=-----)|\Z)")
 _NAME = re.compile(
     r"""(?<![\w.\-])([\w.\-]++)         # a whole name: tried once, where it starts
     (?: \\*+["']?+[ \t]*+(?:=>|:=|={1,3}+|:)[ \t]*+  # name=value, name: value, "name": value

@@ -52,8 +52,7 @@ class FreedKeys(Periodic):
     async def close(self) -> None:
         """Promote what came last, so that other processes can go on with it, and close the connection."""
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._turn()
+            await asyncio.wait_for(self._turn(), CLOSE_TIMEOUT_S)
         except TimeoutError:
             self._logger.debug("promotion put off, the sweep will find it")
         finally:

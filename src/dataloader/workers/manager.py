@@ -178,8 +178,7 @@ class WorkerManager:
     async def _give_back_the_rest(self) -> None:
         """Give back what is still running in this process's name: after its end only an expiring lease would tell."""
         try:
-            async with asyncio.timeout(GIVE_BACK_TIMEOUT_S):
-                await self._upkeep.reconcile((), age_s=0)
+            await asyncio.wait_for(self._upkeep.reconcile((), age_s=0), GIVE_BACK_TIMEOUT_S)
         except (DatabaseAwayError, TimeoutError, asyncpg.PostgresError) as error:
             self._logger.warning("could not give back what was running", reason=str(error))
 

@@ -155,11 +155,13 @@ def _signal(process: Process, number: int) -> None:
 
 
 async def _end(process: Process) -> None:
-    """Kill the child and what it started, and reap it."""
+    """Kill the child and what it started, and reap it; also in a task that was cancelled.
+
+    Not with `asyncio.timeout`: before Python 3.11.3 its end is taken for the cancellation of such a task.
+    """
     if process.returncode is None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(TERM_GRACE_S):
-                await process.wait()
+            await asyncio.wait_for(process.wait(), TERM_GRACE_S)
     _signal(process, signal.SIGKILL)
     await process.wait()
 
