@@ -314,6 +314,32 @@ class TestVersions:
                 await attempt(settings)
 
 
+async def test_what_every_update_of_a_job_compares_stands_before_what_is_long_or_may_be_missing(pg: Connection) -> None:
+    """The server finds a column by walking over those before it, unless all of them have a fixed size and a value."""
+    columns = await pg.fetch(
+        """
+        select a.attname as name, a.attlen > 0 as fixed, a.attnotnull as never_null,
+               exists (select from pg_index i join pg_depend d on d.objid = i.indexrelid
+                        where d.classid = 'pg_class'::regclass and i.indrelid = a.attrelid
+                          and d.refobjid = a.attrelid and d.refobjsubid = a.attnum)
+               or a.attname = 'job_id' as indexed
+          from pg_attribute a
+         where a.attrelid = 'dl_jobs'::regclass and a.attnum > 0 and not a.attisdropped
+         order by a.attnum"""
+    )
+    ranks = [
+        0 if column["fixed"] and column["never_null"] else 1 if column["indexed"] and column["never_null"] else 2
+        for column in columns
+    ]
+
+    assert ranks == sorted(ranks)
+    assert {column["name"] for column, rank in zip(columns, ranks, strict=True) if rank == 1} == {
+        "status",
+        "queue",
+        "task",
+    }
+
+
 async def test_two_schemas_in_one_database_do_not_see_each_other(make_empty: MakeEmpty) -> None:
     settings = await make_empty(pg_schema="one")
     await migrate(settings)

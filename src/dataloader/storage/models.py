@@ -85,6 +85,9 @@ def _now() -> TextClause:
 class Job(Base):
     """One job; `epoch` is its fencing token, `ready` says that it may be claimed now.
 
+    The columns stand in the order in which an update reads them quickest: of fixed size and never null, then others
+    that an index names, then what is long or mostly missing.
+
     Attributes:
         seq: Order of acknowledgement within a partition, and age in the claim's order.
         checkpoint_epoch: Epoch of the run that wrote the checkpoint.
@@ -97,37 +100,37 @@ class Job(Base):
 
     job_id: Mapped[UUID] = mapped_column(Uuid(), primary_key=True, server_default=text(f"{SCHEMA_TOKEN}.dl_uuid7()"))
     seq: Mapped[int] = mapped_column(BigInteger, Identity())
-    queue: Mapped[str] = mapped_column(QUEUE)
-    task: Mapped[str] = mapped_column(TASK)
-    args: Mapped[Json] = mapped_column(ARGS, server_default=text("'{}'"))
-    status: Mapped[str] = mapped_column(server_default=text("'queued'"))
-    ready: Mapped[bool] = mapped_column(server_default=text("false"))
-    blocks_partition: Mapped[bool] = mapped_column(server_default=text("false"))
-    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
-    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("100"))
+    available_at: Mapped[datetime] = mapped_column(server_default=_now())
+    created_at: Mapped[datetime] = mapped_column(server_default=_now())
+    epoch: Mapped[int] = mapped_column(server_default=text("0"))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    handovers: Mapped[int] = mapped_column(server_default=text("0"))
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("100"))
     max_attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("5"))
     losses: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     max_losses: Mapped[int] = mapped_column(SmallInteger, server_default=text("3"))
-    handovers: Mapped[int] = mapped_column(server_default=text("0"))
-    epoch: Mapped[int] = mapped_column(server_default=text("0"))
-    checkpoint_epoch: Mapped[int | None]
-    loss_epoch: Mapped[int | None]
+    ready: Mapped[bool] = mapped_column(server_default=text("false"))
+    blocks_partition: Mapped[bool] = mapped_column(server_default=text("false"))
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    status: Mapped[str] = mapped_column(server_default=text("'queued'"))
+    queue: Mapped[str] = mapped_column(QUEUE)
+    task: Mapped[str] = mapped_column(TASK)
     worker_id: Mapped[UUID | None] = mapped_column(Uuid())
-    created_at: Mapped[datetime] = mapped_column(server_default=_now())
-    available_at: Mapped[datetime] = mapped_column(server_default=_now())
-    offered_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     heartbeat_at: Mapped[datetime | None]
-    lease_expires_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
+    offered_at: Mapped[datetime | None]
+    checkpoint_epoch: Mapped[int | None]
+    loss_epoch: Mapped[int | None]
     timeout_s: Mapped[float | None] = mapped_column(TIMEOUT_S)
     stall_timeout_s: Mapped[float | None] = mapped_column(STALL_TIMEOUT_S)
     lock_key: Mapped[str | None] = mapped_column(LOCK_KEY)
     partition_key: Mapped[str | None] = mapped_column(PARTITION_KEY)
     hold_reason: Mapped[str | None]
-    created_by: Mapped[str | None]
+    args: Mapped[Json] = mapped_column(ARGS, server_default=text("'{}'"))
     labels: Mapped[dict[str, str]] = mapped_column(LABELS, server_default=text("'{}'"))
+    created_by: Mapped[str | None]
     progress: Mapped[Json | None]
     checkpoint: Mapped[Json | None]
     result: Mapped[Json | None]
