@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from dataloader.connectors.identifiers import TableName
-from dataloader.connectors.loading.staging import STAGE, create_stage, move_good_rows, move_stage, straight
+from dataloader.connectors.loading.moves import STAGE, straight
+from dataloader.connectors.loading.staging import create_stage, move_good_rows, move_stage
 from dataloader.storage.db import Connection
 from tests.conftest import direct_dsn
 from tests.loading.scene import Scene
@@ -23,23 +24,26 @@ select count(*) from pg_stat_activity where datname = current_database() and car
 
 
 @asynccontextmanager
-async def merging(scene: Scene) -> AsyncIterator[Connection]:
+async def merging(scene: Scene, *, id_type: str = "int") -> AsyncIterator[Connection]:
     """Open a transaction with a stage; commit it at the end."""
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(direct_dsn(scene.settings))
     try:
         async with connection.transaction():
-            await create_stage(connection, {"id": "int", "n": "int"})
+            await create_stage(connection, {"id": id_type, "n": "int"})
             yield connection
     finally:
         await connection.close()
 
 
+async def stage(conn: Connection, *rows: tuple[object, int]) -> None:
+    """Stage rows in place of those that were."""
+    await conn.execute(f"truncate {STAGE.sql} restart identity")
+    await conn.copy_records_to_table(STAGE.name, schema_name=STAGE.schema, records=rows, columns=("id", "n"))
+
+
 async def move(conn: Connection, *ids: int, reject: bool = True) -> None:
     """Merge rows of these keys."""
-    await conn.execute(f"truncate {STAGE.sql} restart identity")
-    await conn.copy_records_to_table(
-        STAGE.name, schema_name=STAGE.schema, records=[(one, 0) for one in ids], columns=("id", "n")
-    )
+    await stage(conn, *((one, 0) for one in ids))
     if reject:
         await move_good_rows(conn, MOVE, source="f", reject=lambda row: None)
     else:
@@ -73,3 +77,91 @@ async def test_merges_that_go_by_key_do_not_wait_for_each_other(scene: Scene) ->
         await move(other, 2, reject=False)
 
     assert await scene.rows("select id from t order by id") == [(1,), (2,)]
+
+
+@asynccontextmanager
+async def told(conn: Connection) -> AsyncIterator[list[str]]:
+    """Collect the statements of a block that went through."""
+    statements: list[str] = []
+
+    def note(logged: asyncpg.connection.LoggedQuery) -> None:
+        if logged.exception is None:
+            statements.append(logged.query)
+
+    with conn.query_logger(note):
+        yield statements
+
+
+def parted(statements: list[str]) -> bool:
+    """Return whether rows were moved by the statement for new keys."""
+    return any(statement.startswith("with latest") for statement in statements)
+
+
+class TestNewKeys:
+    async def test_keys_that_are_new_go_in_without_on_conflict_and_the_last_of_one_wins(self, scene: Scene) -> None:
+        await scene.pg.execute("create table t (id int primary key, n int)")
+
+        async with merging(scene) as conn, told(conn) as statements:
+            await stage(conn, (2, 1), (1, 1), (2, 2))
+            await move_stage(conn, MOVE, source="f")
+
+        assert parted(statements)
+        assert MOVE.sql not in statements
+        assert await scene.rows("select id, n from t order by id") == [(1, 1), (2, 2)]
+
+    async def test_keys_that_the_target_has_are_updated_also_where_the_first_ones_were_new(self, scene: Scene) -> None:
+        await scene.pg.execute("create table t (id int primary key, n int)")
+        await scene.pg.execute("insert into t values (1001, 1), (1002, 2)")
+        before = await scene.rows("select ctid from t where id = 1002")
+
+        async with merging(scene) as conn, told(conn) as statements:
+            await stage(conn, *((one, 0) for one in range(1000)), (1001, 3), (1001, 4), (1002, 2))
+            await move_stage(conn, MOVE, source="f")
+
+        assert parted(statements)
+        assert await scene.rows("select count(*) from t") == [(1002,)]
+        assert await scene.rows("select id, n from t where id > 1000 order by id") == [(1001, 4), (1002, 2)]
+        assert await scene.rows("select ctid from t where id = 1002") == before, "it is stored as it was"
+
+    async def test_keys_whose_first_ones_are_known_go_the_way_of_on_conflict(self, scene: Scene) -> None:
+        await scene.pg.execute("create table t (id int primary key, n int)")
+        await scene.pg.execute("insert into t values (1, 1)")
+
+        async with merging(scene) as conn, told(conn) as statements:
+            await stage(conn, (1, 2), (2, 2))
+            await move_stage(conn, MOVE, source="f")
+
+        assert not parted(statements)
+        assert await scene.rows("select id, n from t order by id") == [(1, 2), (2, 2)]
+
+    async def test_a_key_that_somebody_else_inserts_meanwhile_is_updated(self, scene: Scene) -> None:
+        await scene.pg.execute("create table t (id int primary key, n int)")
+
+        async with asyncio.TaskGroup() as group, merging(scene) as conn, told(conn) as statements:
+            await stage(conn, (1, 1), (2, 1))
+            async with scene.pg.transaction():
+                await scene.pg.execute("insert into t values (2, 0)")
+                moving = group.create_task(move_stage(conn, MOVE, source="f"))
+                other = await asyncpg.connect(direct_dsn(scene.settings))
+                await eventually(lambda: other.fetchval(WAITING))
+                await other.close()
+            await moving
+
+        assert not parted(statements)
+        assert await scene.rows("select id, n from t order by id") == [(1, 1), (2, 1)]
+
+    async def test_a_target_that_would_be_read_from_end_to_end_for_each_row_is_not_looked_up(
+        self, scene: Scene
+    ) -> None:
+        await scene.pg.execute('create table t (id text, n int); create unique index on t (id collate "C")')
+        await scene.pg.execute("insert into t select 'old ' || i, 0 from generate_series(1, 2000) i; analyze t")
+        by_text = straight(TableName("public", "t"), ("id", "n"), key=("id",))
+
+        async with merging(scene, id_type="text") as conn, told(conn) as statements:
+            await stage(conn, ("a", 1), ("old 2000", 1))
+            await move_stage(conn, by_text, source="f")
+            read = await conn.fetchval("select seq_tup_read from pg_stat_xact_user_tables where relname = 't'")
+
+        assert not parted(statements)
+        assert read == 0
+        assert await scene.rows("select id, n from t where n = 1 order by id") == [("a", 1), ("old 2000", 1)]

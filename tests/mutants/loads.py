@@ -73,8 +73,26 @@ LOADS = (
     Mutant(
         "first row of a key that wins",
         "a merge keeps yesterday's price",
-        (Edit(f"{COPIES}/staging.py", "order by {key}, {_ORDER} desc) latest", "order by {key}, {_ORDER}) latest"),),
+        (Edit(f"{COPIES}/moves.py", "order by {key}, {ORDER} desc) latest", "order by {key}, {ORDER}) latest"),),
         (MODES, "-k", "merge"),
+    ),
+    Mutant(
+        "new keys that are looked for in the whole table",
+        "a merge reads a table without a fitting index once for each row",
+        (Edit(f"{COPIES}/staging.py", "if not _goes_by_index(", "if False and not _goes_by_index("),),
+        (f"{LOADING}/test_merging.py",),
+    ),
+    Mutant(
+        "new key that somebody else has inserted",
+        "a merge fails where another one was quicker",
+        (
+            Edit(
+                f"{COPIES}/staging.py",
+                "except (asyncpg.UniqueViolationError, asyncpg.InvalidColumnReferenceError):",
+                "except asyncpg.InvalidColumnReferenceError:",
+            ),
+        ),
+        (f"{LOADING}/test_merging.py",),
     ),
     Mutant(
         "row without its key that is merged",

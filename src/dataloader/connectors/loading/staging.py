@@ -2,70 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import asyncpg
 
-from dataloader.connectors.identifiers import TableName, quote_all, quote_ident
+from dataloader.connectors.identifiers import quote_all, quote_ident
+from dataloader.connectors.loading.moves import ORDER, STAGE, Move
 from dataloader.connectors.loading.rows import BadRow, RowError, RowProblem, reason_of
 from dataloader.connectors.tables import Connection
 from dataloader.exceptions import InvalidError
 
-STAGE = TableName("pg_temp", "dl_stage")
-_ORDER = "dl_order_in_stage"
 _ALL = (0, 2**62)
+_SAMPLE_ROWS = 100
 _ALONE, _BESIDE = "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """How staged rows go into a table.
-
-    Attributes:
-        table: The target.
-        values: Column of the target to the SQL expression over the stage's columns.
-        key: Names of the columns that tell rows apart, on which the target has a unique key; none to append.
-        staged: Names of the stage's columns.
-        condition: What staged rows must fulfil to be moved, as SQL.
-    """
-
-    table: TableName
-    values: Mapping[str, str]
-    key: tuple[str, ...]
-    staged: tuple[str, ...]
-    condition: str = "true"
-
-    @property
-    def sql(self) -> str:
-        """The statement for the staged rows from `$1` to `$2`.
-
-        Of rows with one key the last wins. A row that is stored as it is gets no new version. The rows go in the
-        order of their keys, so that two jobs with the same rows wait and do not deadlock.
-        """
-        names = quote_all(tuple(self.values))
-        values = ", ".join(f"{value} as {quote_ident(name)}" for name, value in self.values.items())
-        wanted = f"{_ORDER} between $1 and $2 and {self.condition}"
-        parsed = f"(select {values}, {_ORDER} from {STAGE.sql} where {wanted}) parsed"  # noqa: S608
-        head = f"insert into {self.table.sql} as stored ({names})"
-        if not self.key:
-            return f"{head} select {names} from {parsed} order by {_ORDER}"  # noqa: S608
-        key = quote_all(self.key)
-        latest = f"(select distinct on ({key}) {names} from {parsed} order by {key}, {_ORDER} desc) latest"  # noqa: S608
-        return f"{head} select {names} from {latest} on conflict ({key}) {self._on_conflict()}"  # noqa: S608
-
-    def _on_conflict(self) -> str:
-        changing = tuple(name for name in self.values if name not in self.key)
-        if not changing:
-            return "do nothing"
-        assignments = ", ".join(f"{quote_ident(name)} = excluded.{quote_ident(name)}" for name in changing)
-        old, new = quote_all(changing, prefix="stored."), quote_all(changing, prefix="excluded.")
-        return f"do update set {assignments} where row({old})::record operator(pg_catalog.*<>) row({new})::record"
-
-
-def straight(table: TableName, columns: tuple[str, ...], *, key: tuple[str, ...]) -> Move:
-    """Return the move of columns that are staged as the target has them."""
-    return Move(table, {name: quote_ident(name) for name in columns}, key, columns)
 
 
 async def create_stage(conn: Connection, columns: Mapping[str, str], *, key: tuple[str, ...] = ()) -> None:
@@ -80,7 +31,7 @@ async def create_stage(conn: Connection, columns: Mapping[str, str], *, key: tup
         f"{quote_ident(name)} {kind}{' not null' if name in key else ''}" for name, kind in columns.items()
     )
     await conn.execute(
-        f"create temporary table dl_stage ({parts}, {_ORDER} bigint generated always as identity) on commit drop"
+        f"create temporary table dl_stage ({parts}, {ORDER} bigint generated always as identity) on commit drop"
     )
 
 
@@ -99,11 +50,41 @@ async def move_stage(conn: Connection, move: Move, *, source: str, before: int |
     """
     await _wait_for_others(conn, move, _BESIDE)
     try:
-        async with conn.transaction():
-            await _move(conn, move, *_ALL)
+        if not await _moved_as_new(conn, move):
+            async with conn.transaction():
+                await _move(conn, move, *_ALL)
     except RowProblem as error:
         row = None if before is None else await _first_bad(conn, move)
         raise RowError(source, error, line=None if row is None or before is None else before + row) from None
+
+
+async def _moved_as_new(conn: Connection, move: Move) -> bool:
+    """Move all staged rows if most of their keys seem to be new; return whether that was so, and succeeded."""
+    if not move.key:
+        return False
+    try:
+        async with conn.transaction():
+            plan = await conn.fetchval(f"explain (format json) {move.parted_sql}", *_ALL)
+            if not _goes_by_index(json.loads(plan)[0]["Plan"]):
+                return False
+            if await conn.fetchval(move.some_known_sql(_SAMPLE_ROWS)):
+                return False
+            await conn.execute(move.parted_sql, *_ALL)
+    except (asyncpg.UniqueViolationError, asyncpg.InvalidColumnReferenceError):
+        return False
+    return True
+
+
+def _goes_by_index(plan: Mapping[str, Any]) -> bool:
+    """Return whether the plan looks up each row by an index: without one it would read the whole target for each."""
+    lookups = [scan for node in _nodes(plan) if node.get("Parent Relationship") == "SubPlan" for scan in _nodes(node)]
+    return all("Index Cond" in node for node in lookups if "Plans" not in node)
+
+
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from _nodes(part)
 
 
 async def _first_bad(conn: Connection, move: Move) -> int | None:
@@ -132,7 +113,7 @@ async def _fits(conn: Connection, move: Move, low: int, high: int) -> bool:
 
 
 async def _last(conn: Connection) -> int:
-    last: int = await conn.fetchval(f"select coalesce(max({_ORDER}), 0) from {STAGE.sql}")  # noqa: S608
+    last: int = await conn.fetchval(f"select coalesce(max({ORDER}), 0) from {STAGE.sql}")  # noqa: S608
     return last
 
 
@@ -170,7 +151,7 @@ async def _wait_for_others(conn: Connection, move: Move, lock: str) -> None:
 async def _staged(conn: Connection, move: Move, place: int) -> list[str]:
     """Return a staged row as text."""
     content = f"row({quote_all(move.staged)})" if len(move.staged) > 1 else quote_all(move.staged)
-    rows = await conn.fetch(f"select {content}::text as row from {STAGE.sql} where {_ORDER} = $1", place)  # noqa: S608
+    rows = await conn.fetch(f"select {content}::text as row from {STAGE.sql} where {ORDER} = $1", place)  # noqa: S608
     return [row["row"] for row in rows]
 
 

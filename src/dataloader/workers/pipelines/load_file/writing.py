@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from dataloader.connectors.identifiers import TableName, quote_ident, quote_text
 from dataloader.connectors.loading import BadRow, CsvFormat, Piece
 from dataloader.connectors.loading.copying import copy_csv, copy_good_rows
+from dataloader.connectors.loading.moves import STAGE, Move, straight
 from dataloader.connectors.loading.rows import RowError, RowProblem, excerpt
-from dataloader.connectors.loading.staging import STAGE, Move, create_stage, move_good_rows, move_stage, straight
+from dataloader.connectors.loading.staging import create_stage, move_good_rows, move_stage
 from dataloader.connectors.tables import Connection
 from dataloader.exceptions import PermanentError
 from dataloader.workers.pipelines.load_file.args import LoadFileArgs

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dataloader.connectors.identifiers import parse_target
+from dataloader.connectors.loading.moves import STAGE, straight
 from dataloader.connectors.loading.seen import declared, plain
-from dataloader.connectors.loading.staging import STAGE, create_stage, move_stage, straight
+from dataloader.connectors.loading.staging import create_stage, move_stage
 from dataloader.connectors.sql import SqlSource, copy_across, named_dsn, open_source
 from dataloader.connectors.sql.pipe import Form
 from dataloader.connectors.sql.settling import settled_mark
