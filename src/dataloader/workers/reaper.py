@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from dataloader.context import AppContext
-from dataloader.domain.jobs import Lease
+from dataloader.domain.jobs import JobStatus, Lease
 from dataloader.storage.repositories.rows import Released
 from dataloader.workers.control import Control
 from dataloader.workers.periodic import Periodic
 
 PRUNE_PERIOD_S = 60.0
+NAMED = 20
+"""Most jobs that one look names in the log although they only wait again."""
+
 _RECONCILE_BEATS = 1.5
 _GRACE_BEATS = 2.0
 _LOOKS_PER_LEASE = 4
@@ -53,20 +57,28 @@ class Reaper(Periodic):
             self._not_before_s = now_s + grace_s
         self._looked_s = now_s
         if now_s >= self._not_before_s:
-            for released in await self._control.reap(asked_at, grace_s=grace_s):
-                self._log(released)
+            self._log(await self._control.reap(asked_at, grace_s=grace_s))
             if ended := await self._control.terminate_strays(asked_at):
                 self._ctx.loggers.app.warning("ended chunks of runs whose lease is gone", backends=ended)
 
-    def _log(self, released: Released) -> None:
-        self._ctx.metrics.lease_lost("expired")
-        self._ctx.loggers.app.warning(
-            "lease expired",
-            job_id=str(released.lease.job_id),
-            epoch=released.lease.epoch,
-            status=released.status.value,
-            queue=released.queue,
-        )
+    def _log(self, released: Sequence[Released]) -> None:
+        """Count all; of many that wait again after the death of a busy worker, name some and say how many."""
+        again: Counter[str] = Counter()
+        for one in released:
+            self._ctx.metrics.lease_lost("expired")
+            if one.status is JobStatus.QUEUED:
+                again[one.queue] += 1
+                if again.total() > NAMED:
+                    continue
+            self._ctx.loggers.app.warning(
+                "lease expired",
+                job_id=str(one.lease.job_id),
+                epoch=one.lease.epoch,
+                status=one.status.value,
+                queue=one.queue,
+            )
+        if again.total() > NAMED:
+            self._ctx.loggers.app.warning("leases expired", count=again.total(), queues=dict(again), named=NAMED)
 
 
 class Pruner(Periodic):
