@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -167,12 +168,15 @@ class RecordReader:
         """Return the position behind the last record that ends in a block, None if none does."""
         inside = self._quotes.feed(block)
         end = len(block)
-        while (newline := block.rfind(self._newline, 0, end)) >= 0:
-            inside ^= self._quotes.between(block, newline + 1, end)
+        while True:
+            if inside and (end := self._quotes.last(block, end)) < 0:
+                return None
+            if (newline := block.rfind(self._newline, 0, end)) < 0:
+                return None
+            inside = self._quotes.between(block, newline + 1, end)
             if not inside:
                 return newline + 1
             end = newline
-        return None
 
 
 class _Doubled:
@@ -193,6 +197,10 @@ class _Doubled:
     def between(self, block: bytes, start: int, end: int) -> bool:
         """Return whether the two places differ in being inside."""
         return bool(block.count(self._quote, start, end) & 1)
+
+    def last(self, block: bytes, end: int) -> int:
+        """Return where the last quote before a place is, -1 if there is none."""
+        return block.rfind(self._quote, 0, end)
 
     def split(self, block: bytes) -> list[bytes]:
         """Feed a block, and return what lies between its quotes, in turn inside and outside."""
@@ -235,7 +243,13 @@ class _Escaped:
     def between(self, block: bytes, start: int, end: int) -> bool:
         """Return whether the two places differ in being inside."""
         del block
-        return bool(sum(start <= place < end for place in self._toggles) & 1)
+        return bool((bisect_left(self._toggles, end) - bisect_left(self._toggles, start)) & 1)
+
+    def last(self, block: bytes, end: int) -> int:
+        """Return where the last quote before a place is that is not escaped, -1 if there is none."""
+        del block
+        before = bisect_left(self._toggles, end)
+        return self._toggles[before - 1] if before else -1
 
     def split(self, block: bytes) -> list[bytes]:
         """Feed a block, and return what lies between quotes that are not escaped, in turn inside and outside."""
