@@ -18,6 +18,9 @@ from tests.chaos.matrix.histories import Told
 
 BULK = 400
 ANSWER_S = 8.0
+MAX_LOSSES = 100
+"""A job may be struck again and again: none is to be given up."""
+
 _UNCLEAR = 500
 _PAUSE_S = 0.1
 
@@ -86,7 +89,8 @@ class Clients:
             await self._trigger_many(self._http)
 
     async def _trigger_many(self, http: aiohttp.ClientSession) -> None:
-        items = [{"queue": "bulk", "task": "matrix.nothing", "idempotency_key": self._key("bulk")} for _ in range(BULK)]
+        item: dict[str, Any] = {"queue": "bulk", "task": "matrix.nothing", "max_losses": MAX_LOSSES}
+        items = [item | {"idempotency_key": self._key("bulk")} for _ in range(BULK)]
         while True:
             sent_s = time.monotonic()
             code, answer = await self._ask(http, "/api/v1/jobs/trigger/bulk", {"jobs": items})
@@ -133,7 +137,7 @@ class Clients:
     def _body(self, kind: str) -> dict[str, Any]:
         chance = self._chance
         args: dict[str, Any] = {"chunks": chance.randint(1, 5), "sleep_s": chance.choice([0, 0, 0.005, 0.02])}
-        body: dict[str, Any] = {"args": args, "max_losses": 100}
+        body: dict[str, Any] = {"args": args, "max_losses": MAX_LOSSES}
         match kind:
             case "lock":
                 body["lock_key"] = f"k{chance.randrange(12)}"
