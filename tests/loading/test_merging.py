@@ -17,7 +17,8 @@ from tests.conftest import direct_dsn
 from tests.loading.scene import Scene
 from tests.workers.harness import eventually
 
-MOVE = straight(TableName("public", "t"), ("id", "n"), key=("id",))
+T = TableName("public", "t")
+MOVE = straight(T, ("id", "n"), key=("id",))
 WAITING = """
 select count(*) from pg_stat_activity where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0
 """
@@ -155,13 +156,78 @@ class TestNewKeys:
     ) -> None:
         await scene.pg.execute('create table t (id text, n int); create unique index on t (id collate "C")')
         await scene.pg.execute("insert into t select 'old ' || i, 0 from generate_series(1, 2000) i; analyze t")
-        by_text = straight(TableName("public", "t"), ("id", "n"), key=("id",))
 
         async with merging(scene, id_type="text") as conn, told(conn) as statements:
             await stage(conn, ("a", 1), ("old 2000", 1))
-            await move_stage(conn, by_text, source="f")
+            await move_stage(conn, MOVE, source="f")
             read = await conn.fetchval("select seq_tup_read from pg_stat_xact_user_tables where relname = 't'")
 
         assert not parted(statements)
         assert read == 0
         assert await scene.rows("select id, n from t where n = 1 order by id") == [("a", 1), ("old 2000", 1)]
+
+    async def test_a_target_that_is_looked_up_by_a_part_of_the_key_only_is_not_looked_up(self, scene: Scene) -> None:
+        await scene.pg.execute("create table t (id int, name text, n int, unique (id, name)); create index on t (id)")
+        await scene.pg.execute("insert into t select i, repeat('x', 200), 0 from generate_series(1, 1000) i; analyze t")
+        await scene.pg.execute("insert into t select 0, repeat('x', 200) || i, 0 from generate_series(1, 5000) i")
+
+        async with merging(scene, id_type="int") as conn, told(conn) as statements:
+            await conn.execute(f"alter table {STAGE.sql} add name text default 'new'")
+            await stage(conn, (0, 1))
+            await move_stage(conn, straight(T, ("id", "name", "n"), key=("id", "name")), source="f")
+
+        assert not parted(statements)
+        assert await scene.rows("select id, name, n from t where n = 1") == [(0, "new", 1)]
+
+    async def test_a_target_whose_partitions_would_all_be_asked_for_each_row_is_not_looked_up(
+        self, scene: Scene
+    ) -> None:
+        await scene.pg.execute("create table t (id int primary key, n int) partition by range (id)")
+        for low in (0, 1000):
+            await scene.pg.execute(f"create table t{low} partition of t for values from ({low}) to ({low + 1000})")
+        await scene.pg.execute("insert into t select i, 0 from generate_series(0, 1998) i; analyze t")
+
+        async with merging(scene) as conn, told(conn) as statements:
+            await stage(conn, (1999, 1))
+            await move_stage(conn, MOVE, source="f")
+
+        assert not parted(statements)
+        assert await scene.rows("select id, n from t where n = 1") == [(1999, 1)]
+
+    @pytest.mark.parametrize("kind", ["text", "money"])
+    async def test_keys_that_no_operator_compares_go_the_way_of_on_conflict(self, scene: Scene, kind: str) -> None:
+        await scene.pg.execute(f"create table t (id {kind} primary key, n int)")
+
+        async with merging(scene, id_type="bigint") as conn:
+            await stage(conn, (1, 1))
+            await move_stage(conn, MOVE, source="f")
+            await stage(conn, (2, 1), (1, 2))
+            await move_stage(conn, MOVE, source="f")
+
+        assert await scene.rows("select n from t order by id") == [(2,), (1,)]
+
+    async def test_a_row_whose_key_a_trigger_makes_a_known_one_is_updated_also_under_another_rule(
+        self, scene: Scene
+    ) -> None:
+        await scene.pg.execute("create table t (id text, n int, exclude using btree (n with =))")
+        await scene.pg.execute("alter table t add primary key (id); insert into t values ('a', 1)")
+        await scene.pg.execute(
+            "create function lowered() returns trigger language plpgsql as"
+            " $$begin new.id := lower(new.id); return new; end$$;"
+            "create trigger lowered before insert on t for each row execute function lowered()"
+        )
+
+        async with merging(scene, id_type="text") as conn:
+            await stage(conn, ("B", 2), ("A", 1))
+            await move_stage(conn, MOVE, source="f")
+
+        assert await scene.rows("select id, n from t order by id") == [("a", 1), ("b", 2)]
+
+    async def test_a_key_that_is_told_apart_at_the_end_only_is_refused_at_once(self, scene: Scene) -> None:
+        await scene.pg.execute("create table t (id int primary key deferrable, n int)")
+
+        async with merging(scene) as conn:
+            await stage(conn, (1, 1))
+            with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match="deferrable"):
+                async with conn.transaction():
+                    await move_stage(conn, MOVE, source="f")

@@ -83,12 +83,18 @@ LOADS = (
         (f"{LOADING}/test_merging.py",),
     ),
     Mutant(
+        "new keys that are looked for by a part of them",
+        "a merge reads all rows that share a part of the key once for each row",
+        (Edit(f"{COPIES}/staging.py", ' and not any("Filter" in node for node in lookup)', ""),),
+        (f"{LOADING}/test_merging.py",),
+    ),
+    Mutant(
         "new key that somebody else has inserted",
         "a merge fails where another one was quicker",
         (
             Edit(
                 f"{COPIES}/staging.py",
-                "except (asyncpg.UniqueViolationError, asyncpg.InvalidColumnReferenceError):",
+                "except _LEFT_TO_ON_CONFLICT:",
                 "except asyncpg.InvalidColumnReferenceError:",
             ),
         ),

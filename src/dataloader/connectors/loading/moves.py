@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dataloader.connectors.identifiers import TableName, quote_all, quote_ident
+from dataloader.connectors.identifiers import TableName, quote_all, quote_ident, quote_text
 
 STAGE = TableName("pg_temp", "dl_stage")
 ORDER = "dl_order_in_stage"
@@ -58,9 +58,13 @@ class Move:
         )
 
     def some_known_sql(self, rows: int) -> str:
-        """The question whether the target has one of the first staged rows."""
+        """The question whether the target has one of the first staged rows.
+
+        It is answered with yes for a target that tells rows apart at the end only, which `on conflict` refuses.
+        """
         first = f"(select {self._values} from {STAGE.sql} where {self.condition} limit {rows}) latest"  # noqa: S608
-        return f"select coalesce(bool_or({self._known}), false) from {first}"  # noqa: S608
+        late = f"select from pg_index where indrelid = {quote_text(self.table.sql)}::regclass and not indimmediate"
+        return f"select coalesce(bool_or({self._known}), false) or exists ({late}) from {first}"  # noqa: S608
 
     @property
     def _names(self) -> str:

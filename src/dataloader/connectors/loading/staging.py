@@ -16,6 +16,17 @@ from dataloader.exceptions import InvalidError
 
 _ALL = (0, 2**62)
 _SAMPLE_ROWS = 100
+_LEFT_TO_ON_CONFLICT = (
+    asyncpg.UniqueViolationError,
+    asyncpg.ExclusionViolationError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.FeatureNotSupportedError,
+)
+"""What may only tell that rows cannot be moved as new ones: `on conflict` takes them, or has the better words.
+
+A key's type may have no `=` in reach, where a unique index does without: that of an extension in a schema of its own.
+"""
+
 _ALONE, _BESIDE = "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"
 
 
@@ -70,15 +81,20 @@ async def _moved_as_new(conn: Connection, move: Move) -> bool:
             if await conn.fetchval(move.some_known_sql(_SAMPLE_ROWS)):
                 return False
             await conn.execute(move.parted_sql, *_ALL)
-    except (asyncpg.UniqueViolationError, asyncpg.InvalidColumnReferenceError):
+    except _LEFT_TO_ON_CONFLICT:
         return False
     return True
 
 
 def _goes_by_index(plan: Mapping[str, Any]) -> bool:
-    """Return whether the plan looks up each row by an index: without one it would read the whole target for each."""
-    lookups = [scan for node in _nodes(plan) if node.get("Parent Relationship") == "SubPlan" for scan in _nodes(node)]
-    return all("Index Cond" in node for node in lookups if "Plans" not in node)
+    """Return whether the plan looks each row up in one index by its whole key.
+
+    Without an index it would read the whole target for each row, with one on a part of the key all rows that share
+    the part; and of a partitioned target every partition is asked.
+    """
+    lookup = [scan for node in _nodes(plan) if node.get("Parent Relationship") == "SubPlan" for scan in _nodes(node)]
+    leaves = [node for node in lookup if "Plans" not in node]
+    return len(leaves) == 1 and "Index Cond" in leaves[0] and not any("Filter" in node for node in lookup)
 
 
 def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
