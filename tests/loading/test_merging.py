@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from dataloader.connectors.identifiers import TableName
+from dataloader.connectors.loading import staging
 from dataloader.connectors.loading.moves import STAGE, straight
-from dataloader.connectors.loading.staging import create_stage, move_good_rows, move_stage
+from dataloader.connectors.loading.staging import WORTH_ROWS, create_stage, move_good_rows, move_stage
 from dataloader.storage.db import Connection
 from tests.conftest import direct_dsn
 from tests.loading.scene import Scene
@@ -98,6 +99,23 @@ def parted(statements: list[str]) -> bool:
     return any(statement.startswith("with latest") for statement in statements)
 
 
+async def test_a_chunk_of_few_rows_is_not_worth_the_question_whether_they_are_new(scene: Scene) -> None:
+    await scene.pg.execute("create table t (id int primary key, n int)")
+
+    for rows in (WORTH_ROWS - 1, WORTH_ROWS):
+        async with merging(scene) as conn, told(conn) as statements:
+            await stage(conn, *((rows * WORTH_ROWS + one, 0) for one in range(rows)))
+            await move_stage(conn, MOVE, source="f")
+        assert parted(statements) == (rows == WORTH_ROWS)
+
+
+@pytest.fixture
+def of_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a chunk of one row be worth the question."""
+    monkeypatch.setattr(staging, "WORTH_ROWS", 1)
+
+
+@pytest.mark.usefixtures("of_one_row")
 class TestNewKeys:
     async def test_keys_that_are_new_go_in_without_on_conflict_and_the_last_of_one_wins(self, scene: Scene) -> None:
         await scene.pg.execute("create table t (id int primary key, n int)")

@@ -16,6 +16,9 @@ from dataloader.exceptions import InvalidError
 
 _ALL = (0, 2**62)
 _SAMPLE_ROWS = 100
+WORTH_ROWS = 1_000
+"""Fewest staged rows for which it pays to ask whether they are new."""
+
 _LEFT_TO_ON_CONFLICT = (
     asyncpg.UniqueViolationError,
     asyncpg.ExclusionViolationError,
@@ -27,6 +30,7 @@ _LEFT_TO_ON_CONFLICT = (
 A key's type may have no `=` in reach, where a unique index does without: that of an extension in a schema of its own.
 """
 
+_AT_LEAST = f"select count(*) >= $1 from (select from {STAGE.sql} limit $1) staged"  # noqa: S608 - a constant
 _ALONE, _BESIDE = "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"
 
 
@@ -71,7 +75,7 @@ async def move_stage(conn: Connection, move: Move, *, source: str, before: int |
 
 async def _moved_as_new(conn: Connection, move: Move) -> bool:
     """Move all staged rows if most of their keys seem to be new; return whether that was so, and succeeded."""
-    if not move.key:
+    if not move.key or not await conn.fetchval(_AT_LEAST, WORTH_ROWS):
         return False
     try:
         async with conn.transaction():
