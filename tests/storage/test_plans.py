@@ -12,8 +12,11 @@ import asyncpg
 import pytest
 
 from dataloader.config import Settings
+from dataloader.domain.jobs import Lease
 from dataloader.storage.db import Connection, connect
 from dataloader.storage.queries import exchange_of, load_queries
+from dataloader.storage.repositories.queue import QueueRepository
+from dataloader.storage.repositories.recovery import RecoveryRepository
 from tests.conftest import _connect, _database, _settings
 from tests.storage.scene import SCHEMA, WORKER, alive, answers, claim_after, job, pause
 
@@ -254,6 +257,28 @@ async def test_a_plan_that_was_kept_from_an_empty_table_goes_hot_in_a_full_one(
     connection.terminate()
 
     assert rows_read(list(nodes(json.loads(text)[0]["Plan"]))) <= limit + 50
+
+
+async def test_with_a_plan_from_an_empty_table_ten_thousand_runs_are_not_compared_with_each_lease(
+    direct: Settings, pg: Connection
+) -> None:
+    connection = await connect(direct, purpose="test", hot=True)
+    queue, recovery = QueueRepository(SCHEMA, lease_s=60), RecoveryRepository(SCHEMA)
+    await queue.heartbeat(connection, {Lease(WORKER, 1): None})
+    await recovery.reconcile(connection, worker_id=WORKER, held=[], age_s=0)
+    rows = await pg.fetch(
+        "insert into dl_jobs (queue, task, status, epoch, worker_id, started_at, lease_expires_at)"
+        f" select 'q1', 't', 'running', 1, '{WORKER}', now(), now() from generate_series(1, 10000) returning job_id"
+    )
+    leases = [Lease(row["job_id"], 1) for row in rows]
+    await connection.execute("set statement_timeout = '4s'")
+
+    beats = await queue.heartbeat(connection, dict.fromkeys(leases))
+    given_back = await recovery.reconcile(connection, worker_id=WORKER, held=leases[1:], age_s=0)
+    connection.terminate()
+
+    assert len(beats) == len(leases)
+    assert [one.lease for one in given_back] == leases[:1]
 
 
 async def test_keys_are_pruned_without_looking_at_those_whose_jobs_live(big: Connection) -> None:

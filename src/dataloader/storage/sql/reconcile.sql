@@ -1,10 +1,11 @@
 -- Give back claims of this worker whose answer never reached it, uncharged.
+-- What it holds is looked up in a hash (not in): as an anti-join, planned when little ran, each run is compared with each lease.
 -- $1 worker, $2 epochs and $3 job ids it really holds, $4 seconds a claim must be old, against racing one's own claim in flight
 with stray as materialized (
   select j.job_id
     from {schema}.dl_jobs j
    where j.worker_id = $1 and j.status = 'running' and j.started_at < clock_timestamp() - make_interval(secs => $4)
-     and not exists (select from unnest($3::uuid[], $2::integer[]) as h(job_id, epoch) where h.job_id = j.job_id and h.epoch = j.epoch)
+     and (j.job_id, j.epoch) not in (select h.job_id, h.epoch from unnest($3::uuid[], $2::integer[]) as h(job_id, epoch))
    order by j.job_id
      for no key update skip locked
 ), returned as (
