@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dataloader.connectors.delimited.cutter import Place, RecordReader
@@ -17,6 +17,7 @@ DIALECTS = [Dialect(newline="\n"), Dialect(newline="\r"), Dialect(newline="\n", 
 SIGNS = st.sampled_from([b'"', b"\n", b"\\", b"a", b"\r"])
 
 
+@example(b"\n\r", 1, 1, DIALECTS[0])
 @given(st.lists(SIGNS, max_size=40).map(b"".join), st.integers(1, 8), st.integers(1, 8), st.sampled_from(DIALECTS))
 def test_a_piece_ends_where_a_record_does(data: bytes, block_bytes: int, limit_bytes: int, dialect: Dialect) -> None:
     places = asyncio.run(cut(data, dialect, block_bytes=block_bytes, limit_bytes=limit_bytes))

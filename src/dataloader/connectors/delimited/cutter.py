@@ -138,11 +138,14 @@ class RecordReader:
                 )
             match = self._blanks.match(block)
             size = match.end() if match else 0
-            if block[size:] == b"\r" and (more := await self._next(1)):
-                self._rest = block[size:] + more + self._rest
-                block = block[:size]
-                if not size and more != b"\n":
-                    return
+            if block[size:] == b"\r":
+                if more := await self._next(1):
+                    self._rest = block[size:] + more + self._rest
+                    block = block[:size]
+                    if not size and more != b"\n":
+                        return
+                else:
+                    size = len(block)
             elif size < len(block):
                 self._rest = block[size:] + self._rest
             self._pass(block[:size])
