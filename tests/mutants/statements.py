@@ -82,7 +82,13 @@ STATEMENTS = (
     Mutant(
         "suspect that is claimed with others",
         "a poison job takes innocent ones down with it",
-        (Edit(EXCHANGE, "> 0 then v.place = 1 else v.losses = 0 end", "> 0 then true else true end"),),
+        (
+            Edit(
+                EXCHANGE,
+                "> 0 then v.tid = (select f.tid from foremost f) else v.losses = 0 end",
+                "> 0 then true else true end",
+            ),
+        ),
         (f"{STORAGE}/test_claim.py::TestAJobThatWasLostBefore",),
     ),
     Mutant(

@@ -72,34 +72,34 @@ ended as (
 begun as materialized (
   select clock_timestamp() as at
 ), visible as materialized (
-  select j.*, row_number() over (order by j.priority, j.available_at, j.seq) as place
-    from (select c.tid, c.losses, f.priority, f.available_at, f.seq,
-                 extract(epoch from clock_timestamp() - b.at)::float8 as walked_s
-            from begun b
-           cross join lateral (
-                  select o.*
-                    from (-- each task
-                          (select c.ctid as tid, c.priority, c.available_at, c.seq from {schema}.dl_jobs c
-                            where c.ready and c.queue = $13 and c.task = ($14::text[])[1]
-                              and (c.priority, c.available_at, c.seq) > ($20, $21, $22)
-                              and case when c.losses = 0 or $18 or c.available_at < clock_timestamp() - make_interval(secs => $19)
-                                       then 1 else 0 end <> 0
-                            order by c.priority, c.available_at, c.seq
-                            limit (select 1000000000))
-                          -- next task
-                         ) o
-                   where b.at is not null
-                     and not exists (select from {schema}.dl_queues q where q.queue = $13 and q.paused_at is not null)
-                   order by o.priority, o.available_at, o.seq
-                   limit (select 1000000000)) f
-           cross join lateral (
-                  select i.ctid as tid, i.losses from {schema}.dl_jobs i
-                   where i.ctid = f.tid and i.ready
-                     for no key update skip locked) c
-           limit (select $15::bigint)) j
+  select c.tid, c.losses, f.priority, f.available_at, f.seq, clock_timestamp() as found_at
+    from begun b
+   cross join lateral (
+          select o.*
+            from (-- each task
+                  (select c.ctid as tid, c.priority, c.available_at, c.seq from {schema}.dl_jobs c
+                    where c.ready and c.queue = $13 and c.task = ($14::text[])[1]
+                      and (c.priority, c.available_at, c.seq) > ($20, $21, $22)
+                      and case when c.losses = 0 or $18 or c.available_at < clock_timestamp() - make_interval(secs => $19)
+                               then 1 else 0 end <> 0
+                    order by c.priority, c.available_at, c.seq
+                    limit (select 1000000000))
+                  -- next task
+                 ) o
+           where b.at is not null
+             and not exists (select from {schema}.dl_queues q where q.queue = $13 and q.paused_at is not null)
+           order by o.priority, o.available_at, o.seq
+           limit (select 1000000000)) f
+   cross join lateral (
+          select i.ctid as tid, i.losses from {schema}.dl_jobs i
+           where i.ctid = f.tid and i.ready
+             for no key update skip locked) c
+   limit (select $15::bigint)
+), foremost as materialized (
+  select v.tid, v.losses from visible v order by v.priority, v.available_at, v.seq limit 1
 ), picked as materialized (
   select v.tid from visible v
-   where not $18 or (case when (select f.losses from visible f where f.place = 1) > 0 then v.place = 1 else v.losses = 0 end)
+   where not $18 or case when (select f.losses from foremost f) > 0 then v.tid = (select f.tid from foremost f) else v.losses = 0 end
 ), claimed as (
   update {schema}.dl_jobs j
      set status = 'running', ready = false, attempt = j.attempt + 1, epoch = j.epoch + 1, worker_id = $16,
@@ -115,32 +115,36 @@ begun as materialized (
               else jsonb_strip_nulls(jsonb_build_object('checkpoint', c.checkpoint, 'done', c.progress->'done')) end
     from claimed c
 )
+select u.job_id, u.epoch, u.status, u.attempt, u.queue, u.lock_key, u.partition_key, u.ready, u.task, u.args, u.losses,
+       u.checkpoint, u.progress, u.timeout_s, u.stall_timeout_s, u.wait_s, u.priority, u.available_at, u.seq, u.walked_s
+  from (
 select null::uuid as job_id, null::integer as epoch, null::text as status, null::smallint as attempt, null::text as queue,
        null::text as lock_key, null::text as partition_key, null::boolean as ready,
        null::text as task, null::jsonb as args, null::smallint as losses, null::jsonb as checkpoint, null::jsonb as progress,
-       null::float8 as timeout_s, null::float8 as stall_timeout_s, null::float8 as wait_s, null::bigint as place,
-       null::smallint as priority, null::timestamptz as available_at, null::bigint as seq, null::float8 as walked_s
+       null::float8 as timeout_s, null::float8 as stall_timeout_s, null::float8 as wait_s,
+       null::smallint as priority, null::timestamptz as available_at, null::bigint as seq, null::float8 as walked_s,
+       0 as part, null::smallint as by_priority, null::timestamptz as by_available_at, null::bigint as by_seq
  where false
 -- only to settle
 union all
 select s.job_id, s.epoch, s.status, s.attempt, s.queue, s.lock_key, s.partition_key, s.ready,
-       null, null, null, null, null, null, null, null, null, null, null, null, null
+       null, null, null, null, null, null, null, null, null, null, null, null, 0, null, null, null
   from settled s
 -- also to claim
 union all
 select c.job_id, c.epoch, null, c.attempt, null, null, null, null,
        c.task, c.args, c.losses, c.checkpoint, c.progress, c.timeout_s, c.stall_timeout_s,
-       extract(epoch from c.started_at - c.available_at)::float8, row_number() over (order by c.priority, c.available_at, c.seq),
-       null, null, null, null
+       date_part('epoch', c.started_at - c.available_at), null, null, null, null, 1, c.priority, c.available_at, c.seq
   from claimed c
 union all
-select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, 9223372036854775807,
+select null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
        l.priority, l.available_at, l.seq,
-       coalesce((select v.walked_s from visible v where v.place = 1), extract(epoch from clock_timestamp() - b.at))
+       date_part('epoch', coalesce((select min(v.found_at) from visible v), clock_timestamp()) - b.at), 2, null, null, null
   from begun b
   left join (select v.* from visible v
-              where (select count(*) from picked) = (select count(*) from visible)
-              order by v.place desc
+              where not $18 or (select count(*) from picked) = (select count(*) from visible)
+              order by v.priority desc, v.available_at desc, v.seq desc
               limit 1) l on true
  where $15 > 0
- order by place nulls first
+       ) u
+ order by u.part, u.by_priority, u.by_available_at, u.by_seq
