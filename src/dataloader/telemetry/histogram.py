@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from threading import Lock
 
@@ -30,12 +30,17 @@ class BatchHistogram(Collector):
 
     def observe(self, labels: tuple[str, ...], values: Sequence[float]) -> None:
         """Count values; one below zero, from a clock that was set back, counts as zero."""
+        ordered = sorted(values)
         with self._lock:
             counts, total = self._series.setdefault(labels, ([0] * (len(self._bounds) + 1), [0.0]))
-            bounds = self._bounds
-            for value in values:
-                counts[bisect_left(bounds, value)] += 1
-            total[0] += sum(max(value, 0.0) for value in values)
+            counted = 0
+            while counted < len(ordered):
+                place = bisect_left(self._bounds, ordered[counted])
+                last = place == len(self._bounds)
+                upto = len(ordered) if last else bisect_right(ordered, self._bounds[place], counted)
+                counts[place] += upto - counted
+                counted = upto
+            total[0] += sum(ordered[bisect_right(ordered, 0.0) :])
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """Return all series."""
