@@ -14,7 +14,7 @@ from structlog.stdlib import BoundLogger
 from dataloader.config import Settings
 from dataloader.logger import Loggers
 from dataloader.storage.db import Connection
-from dataloader.storage.notifier import Notifier
+from dataloader.storage.notifier import BULK_S, Notifier
 from dataloader.storage.notify_listener import ANYTHING, NotifyListener
 from tests.conftest import _settings, direct_dsn
 from tests.storage.proxy import proxied
@@ -275,6 +275,37 @@ class TestNotifier:
 
         assert len(here) == 1_001
         assert sorted(heard) == ["queue:a", "queue:b"]
+
+    async def test_what_goes_on_in_bulk_is_told_a_few_times_a_second(
+        self, settings: Settings, heard: list[str]
+    ) -> None:
+        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
+        loop = asyncio.get_running_loop()
+
+        async with running(notifier):
+            until_s = loop.time() + 5 * BULK_S
+            while loop.time() < until_s:
+                notifier.announce(["done"], in_bulk=True)
+                await asyncio.sleep(0)
+            notifier.announce(["queue:end"])
+            await until(lambda: _holds(heard, {"queue:end"}))
+
+        assert 2 <= heard.count("done") <= 7
+
+    async def test_what_is_said_once_does_not_wait_for_what_goes_on_in_bulk(
+        self, settings: Settings, heard: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("dataloader.storage.notifier.BULK_S", 1e6)
+        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
+
+        async with running(notifier):
+            notifier.announce(["done"], in_bulk=True)
+            await until(lambda: _holds(heard, {"done"}))
+            notifier.announce(["done"], in_bulk=True)
+            notifier.announce(["queue:a"])
+            await until(lambda: _holds(heard, {"queue:a"}))
+
+        assert heard == ["done", "done", "queue:a"]
 
     async def test_nothing_to_announce_sends_nothing(self, settings: Settings, pg: Connection) -> None:
         notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 
 import asyncpg
@@ -15,6 +16,8 @@ from dataloader.storage.db import PinnedConnection
 from dataloader.storage.queries import channel
 
 COALESCE_S = 0.01
+BULK_S = 0.05
+"""Least time between two words of what goes on in bulk: each costs the server and every listener a wake-up."""
 
 
 class Notifier:
@@ -46,19 +49,25 @@ class Notifier:
         self._logger = logger
         self._pending: set[str] = set()
         self._wake = asyncio.Event()
+        self._flushed_s = -math.inf
+        self._later: asyncio.TimerHandle | None = None
 
-    def announce(self, payloads: Iterable[str], *, here_only: bool = False) -> None:
+    def announce(self, payloads: Iterable[str], *, here_only: bool = False, in_bulk: bool = False) -> None:
         """Announce payloads; call it after the commit they speak of, on the loop that runs this component.
 
         Args:
             payloads: What to say.
             here_only: Whether the other processes have heard it already.
+            in_bulk: Whether there will soon be the same to say again; under load the others hear of it a little later.
         """
         for payload in payloads:
             self._tell_here(payload)
             if not here_only:
                 self._pending.add(payload)
-        if self._pending:
+        if in_bulk and self._later is None:
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_at(max(self._flushed_s + BULK_S, loop.time()), self._wake.set)
+        elif self._pending and not in_bulk:
             self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -75,6 +84,10 @@ class Notifier:
 
     async def _flush(self) -> None:
         self._wake.clear()
+        self._flushed_s = asyncio.get_running_loop().time()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         payloads, self._pending = sorted(self._pending), set()
         if not payloads:
             return

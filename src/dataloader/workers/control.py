@@ -62,11 +62,11 @@ class Control:
         return others._replace(settled=others.settled + alone)
 
     async def complete(self, leases: Sequence[Lease]) -> Completed:
-        """Record that runs succeeded which left neither result nor progress; see `QueueRepository.complete`."""
+        """Record that many runs succeeded which left neither result nor progress; see `QueueRepository.complete`."""
         async with self._pinned.use() as connection:
             completed = await self._queue.complete(connection, leases, actor=self._actor)
         if len(completed.missing) < len(leases):
-            self._ctx.notifier.announce(("done",))
+            self._ctx.notifier.announce(("done",), in_bulk=True)
         return completed
 
     async def _settle(self, settlements: Sequence[Settlement]) -> list[Released]:
