@@ -221,13 +221,14 @@ async def many_round(bench: Bench) -> None:
 
 async def files_round(bench: Bench) -> None:
     """Measure loads of one file beside what psql makes of it."""
-    rows = bench.sized(10_000_000)
+    rows = bench.sized(15_000_000)
     async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
+        megabytes = stage.source.stat().st_size / 1e6
         await stage.empty("a", "b")
         psql_s = await stage.psql(f"\\copy a from '{stage.source}' (format csv, header)")
         await stage.empty("a")
         ours = await stage.load("load.file", {"source": str(stage.source), "table": "b"})
-        name = f"load.file, {rows:,} rows of CSV, append"
+        name = f"load.file, {rows:,} rows of CSV ({megabytes:,.0f} MB), append"
         bench.report.add(name, "rows/s", (rows / ours.seconds, rows / psql_s), other="psql, \\copy")
         bench.report.add(f"{name}: memory above the idle worker", "MB", (ours.memory_mb, 64.0), other="the goal")
         await stage.empty("b")

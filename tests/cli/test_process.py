@@ -198,6 +198,7 @@ async def test_the_embedded_whole_survives_the_death_of_its_server(tmp_path: Pat
     port = free_port()
     env = environment(app_port=port, dl_data_dir=tmp_path / "data", dl_poll_sec=0.2)
     async with running(tmp_path, "up", env=env) as process, DataloaderClient(f"http://127.0.0.1:{port}") as client:
+        await process.logged("starting embedded PostgreSQL")
         await process.logged("api listening")
         job_id = await running_job(client, chunks=60, sleep_s=0.05)
         pid = int((tmp_path / "data" / "pgdata" / "postmaster.pid").read_text().split()[0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated, ParamSpec
 
+from rich.console import Console
 from typer import Option, Typer
 
 from dataloader.cli.ending import run_async, sentences
@@ -102,5 +103,10 @@ async def attached(settings: Settings, *, embedded: bool) -> AsyncIterator[None]
     if not embedded:
         yield
         return
-    async with embedded_server(settings):
+    server = embedded_server(settings)
+    with nullcontext() if server.is_running else Console(stderr=True).status("Starting the embedded PostgreSQL"):
+        await server.start()
+    try:
         yield
+    finally:
+        await server.stop()

@@ -72,6 +72,8 @@ async def serve(
         server = embedded_server(settings, logger=ctx.loggers.app) if embedded else None
         if server is not None:
             outermost.push_async_callback(server.stop)
+            if not server.is_running:
+                ctx.loggers.app.info("starting embedded PostgreSQL", data_dir=str(settings.dl_data_dir))
             await unless_stopped(server.start(), shutdown.stop)
         await unless_stopped(await_database(ctx, migrating=migrating, stop=shutdown.stop), shutdown.stop)
         if not shutdown.stop.is_set():

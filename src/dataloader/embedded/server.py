@@ -69,6 +69,11 @@ class EmbeddedServer:
         """The server's log file."""
         return self._home.log
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server runs, whoever started it."""
+        return postmaster(self._home) is not None
+
     def overrides(self) -> dict[str, object]:
         """Return the settings that lead to this server."""
         return {
