@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+import pytest
+
 from dataloader.domain.jobs import TRANSITIONS, JobStatus, Lease, can_move
 from dataloader.domain.outcomes import SettleKind
 from dataloader.storage.db import Connection
@@ -19,6 +21,7 @@ from tests.storage.scene import (
     enqueue,
     expire,
     job,
+    put,
     reap,
     row,
     running,
@@ -115,3 +118,15 @@ async def test_the_audit_log_tells_only_allowed_moves_of_a_long_life(pg: Connect
     assert [row["epoch"] for row in await pg.fetch("select epoch from dl_job_events order by event_id")] == sorted(
         row["epoch"] for row in await pg.fetch("select epoch from dl_job_events")
     )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_job_that_is_held_while_it_runs_is_not_offered_again(pg: Connection, verb: Verb) -> None:
+    job_id = await bring_to(pg, S.RUNNING, {})
+    await put(pg, job_id, hold_reason="by hand")
+
+    await verb(pg, job_id)
+
+    stored = await row(pg, job_id)
+    assert (stored["status"] == S.QUEUED) <= (stored["ready"] is False)
+    assert await claim(pg, idle=True) == []

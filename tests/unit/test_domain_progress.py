@@ -35,6 +35,11 @@ def test_what_is_no_text_is_dropped(value: object) -> None:
     assert Progress(unit="rows").merged({"unit": value, "message": value}) == Progress(unit="rows")
 
 
+@pytest.mark.parametrize("value", [None, [], [1], 3, "x", True, 0.5])
+def test_a_row_whose_progress_is_no_object_has_none(value: object) -> None:
+    assert Progress.from_json(value) == Progress()
+
+
 def test_unknown_fields_are_dropped_and_long_texts_cut() -> None:
     progress = Progress().merged({"rows": 3, "message": "x" * 1_000})
 

@@ -34,9 +34,9 @@ class Progress:
         )
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object] | None) -> Progress:
-        """Read the form kept in the job's row."""
-        return cls().merged(value or {})
+    def from_json(cls, value: object) -> Progress:
+        """Read the form kept in the job's row; what was written there by hand may be anything."""
+        return cls().merged(value) if isinstance(value, Mapping) else cls()
 
 
 def _number(value: object, otherwise: float | None) -> float | None:

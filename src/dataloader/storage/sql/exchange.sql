@@ -49,7 +49,7 @@ ended as (
      set status = d.new_status, attempt = d.new_attempt, lease_expires_at = null,
          handovers = j.handovers + (d.new_status = 'queued' and d.kind = 'handed_over')::integer,
          available_at = case when d.new_status = 'queued' then clock_timestamp() + make_interval(secs => least(greatest(d.delay_s, 0), 1e9)) else j.available_at end,
-         ready = d.new_status = 'queued' and d.delay_s <= 0 and j.lock_key is null and j.partition_key is null,
+         ready = d.new_status = 'queued' and d.delay_s <= 0 and j.lock_key is null and j.partition_key is null and j.hold_reason is null,
          finished_at = case when d.new_status = 'queued' then null else clock_timestamp() end,
          blocks_partition = d.new_status = 'failed' and j.partition_key is not null
                             and exists (select from {schema}.dl_tasks t where t.task = j.task and t.on_partition_failure = 'block'),

@@ -19,7 +19,7 @@ with expired as materialized (
   update {schema}.dl_jobs j
      set status = d.new_status, losses = case when d.new_status = 'canceled' then j.losses else d.new_losses end, loss_epoch = j.epoch, attempt = greatest(j.attempt - 1, 0), lease_expires_at = null,
          available_at = case when d.new_status = 'queued' then clock_timestamp() else j.available_at end,
-         ready = d.new_status = 'queued' and j.lock_key is null and j.partition_key is null,
+         ready = d.new_status = 'queued' and j.lock_key is null and j.partition_key is null and j.hold_reason is null,
          finished_at = case when d.new_status = 'queued' then null else clock_timestamp() end,
          blocks_partition = d.new_status = 'lost' and j.partition_key is not null
                             and exists (select from {schema}.dl_tasks t where t.task = j.task and t.on_partition_failure = 'block'),

@@ -13,7 +13,7 @@ with stray as materialized (
      set status = case when j.cancel_requested then 'canceled' else 'queued' end, attempt = greatest(j.attempt - 1, 0),
          handovers = j.handovers + 1, lease_expires_at = null, available_at = clock_timestamp(),
          finished_at = case when j.cancel_requested then clock_timestamp() end,
-         ready = not j.cancel_requested and j.lock_key is null and j.partition_key is null
+         ready = not j.cancel_requested and j.lock_key is null and j.partition_key is null and j.hold_reason is null
     from stray s
    where j.job_id = s.job_id and j.status = 'running'
   returning j.*
