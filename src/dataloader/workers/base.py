@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import NamedTuple
 
 from dataloader.config import QueueWorkers
 from dataloader.domain.jobs import ClaimedJob
-from dataloader.domain.outcomes import Outcome
 from dataloader.storage.repositories.queue import Claim
 from dataloader.storage.repositories.rows import Exchanged
 from dataloader.workers.endings import Ending, Endings, Slots, parted
@@ -98,9 +97,9 @@ class Worker:
             await self._endings.close()
             asyncio.get_running_loop().call_soon(self._log.close)
 
-    def finished(self, run: Run, outcome: Outcome) -> None:
-        """Take the outcome of a run; its end is written as soon as may be. Only the first one counts."""
-        self._endings.add(run, outcome)
+    def finished(self, endings: Iterable[Ending]) -> None:
+        """Take outcomes of runs; their ends are written as soon as may be. Only the first one of each counts."""
+        self._endings.add(endings)
 
     def _on_notification(self, queue: str) -> None:
         if queue in {self.queue, "*"}:

@@ -85,4 +85,4 @@ class Drain:
         self._logger.error("run does not stop, handed over", job_id=str(run.lease.job_id), task=run.job.task)
         for worker in self._workers:
             if worker.queue == run.job.queue:
-                worker.finished(run, HandedOver("shutdown, the pipeline did not stop"))
+                worker.finished([(run, HandedOver("shutdown, the pipeline did not stop"))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dataloader.domain.jobs import JobStatus, Lease
@@ -57,12 +57,13 @@ class Endings:
         self._apart_failed = False
         self._under_way = 0
 
-    def add(self, run: Run, outcome: Outcome) -> None:
-        """Take the outcome of a run. Only the first one counts."""
-        if run.ended:
-            return
-        run.ended = True
-        self._waiting.append((run, outcome))
+    def add(self, endings: Iterable[Ending]) -> None:
+        """Take outcomes of runs. Only the first one of each counts."""
+        for ending in endings:
+            run = ending[0]
+            if not run.ended:
+                run.ended = True
+                self._waiting.append(ending)
         self._wake.set()
 
     @property

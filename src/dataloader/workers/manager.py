@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -164,8 +165,11 @@ class WorkerManager:
             self._logger.warning("outcomes after the end of the process are dropped", count=len(outcomes))
 
     def _deliver(self, outcomes: Sequence[tuple[Run, Outcome]]) -> None:
-        for run, outcome in outcomes:
-            self._workers[run.job.queue].finished(run, outcome)
+        by_queue: defaultdict[str, list[tuple[Run, Outcome]]] = defaultdict(list)
+        for ending in outcomes:
+            by_queue[ending[0].job.queue].append(ending)
+        for queue, endings in by_queue.items():
+            self._workers[queue].finished(endings)
 
     def _on_cancel(self, job_id: str) -> None:
         if job_id == "*":
