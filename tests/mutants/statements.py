@@ -10,7 +10,7 @@ CLAIMS = f"{STORAGE}/interleavings/test_claims.py"
 EXCHANGE = f"{SQL}/exchange.sql"
 REAP = f"{SQL}/reap.sql"
 HEARTBEAT = f"{SQL}/heartbeat.sql"
-_CLAIM_LOCK = "where i.ctid = f.tid and i.ready\n                     for no key update"
+_CLAIM_LOCK = "where i.ctid = f.tid and i.ready\n             for no key update"
 
 STATEMENTS = (
     Mutant(
