@@ -29,7 +29,7 @@ LOADS = (
                 "            return newline + 1\n",
             ),
         ),
-        (f"{LOADING}/test_property.py", f"{LOADING}/test_csv.py"),
+        ("tests/unit/test_cutter.py", f"{LOADING}/test_csv.py"),
     ),
     Mutant(
         "piece that ends at its last line end",

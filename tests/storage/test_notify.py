@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -307,6 +308,35 @@ class TestNotifier:
 
         assert heard == ["done", "done", "queue:a"]
 
+    async def test_what_goes_on_in_bulk_is_told_when_nothing_else_is_said(
+        self, settings: Settings, heard: list[str]
+    ) -> None:
+        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
+
+        async with running(notifier):
+            for turn in range(1, 5):
+                notifier.announce(["done"], in_bulk=True)
+                await until(partial(_holds, heard, {"done"}, times=turn))
+
+    async def test_who_says_nothing_to_others_does_not_hurry_what_goes_on_in_bulk(
+        self, settings: Settings, pg: Connection, heard: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("dataloader.storage.notifier.BULK_S", 1e6)
+        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
+
+        async with running(notifier):
+            notifier.announce(["done"], in_bulk=True)
+            await until(lambda: _holds(heard, {"done"}))
+            notifier.announce(["done"], in_bulk=True)
+            notifier.announce([])
+            notifier.announce(["queue:here"], here_only=True)
+            for turn in range(20):
+                await pg.execute("select pg_notify('dl_public', $1)", f"meanwhile:{turn}")
+                await until(partial(_holds, heard, {f"meanwhile:{turn}"}))
+            assert heard.count("done") == 1
+
+        await until(lambda: _holds(heard, {"done"}, times=2))
+
     async def test_nothing_to_announce_sends_nothing(self, settings: Settings, pg: Connection) -> None:
         notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
 
@@ -371,5 +401,5 @@ class TestNotifier:
         assert sorted(heard.values) == [ANYTHING, "0", "1", "2", "3", "4", "end"]
 
 
-async def _holds(heard: list[str], payloads: set[str]) -> bool:
-    return payloads <= set(heard)
+async def _holds(heard: list[str], payloads: set[str], *, times: int = 1) -> bool:
+    return all(heard.count(payload) >= times for payload in payloads)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel, Field
 
+from dataloader.config import QueueWorkers
 from dataloader.domain.jobs import OnPartitionFailure
 from dataloader.domain.retry import ExponentialBackoff
 from dataloader.exceptions import InvalidArgsError, SettingsError, UnknownTaskError
+from dataloader.workers.base import tasks_of
 from dataloader.workers.pipelines.registry import REGISTRY, Registry, load_all, register
 from dataloader.workers.pipelines.spec import TaskOptions, TaskSpec, describe
 
@@ -287,6 +289,17 @@ class TestLoading:
 
         with pytest.raises(SettingsError, match=r"^entry point broken cannot be loaded: ModuleNotFoundError"):
             load_all()
+
+
+def test_a_task_that_is_named_twice_for_a_queue_is_taken_once(registry: Registry) -> None:
+    for name in ("a", "b"):
+        register(name, registry=registry)(takes_a_dict)
+
+    assert tasks_of(QueueWorkers(queue="q", tasks=("b", "a", "b", "unknown")), registry) == ["b", "a"]
+
+
+async def takes_a_dict(args: dict[str, object]) -> AsyncGenerator[None, None]:
+    yield
 
 
 def registers(task: str) -> str:

@@ -60,15 +60,17 @@ class Notifier:
             here_only: Whether the other processes have heard it already.
             in_bulk: Whether there will soon be the same to say again; under load the others hear of it a little later.
         """
-        for payload in payloads:
+        said = list(payloads)
+        for payload in said:
             self._tell_here(payload)
-            if not here_only:
-                self._pending.add(payload)
-        if in_bulk and self._later is None:
+        if here_only or not said:
+            return
+        self._pending.update(said)
+        if not in_bulk:
+            self._wake.set()
+        elif self._later is None:
             loop = asyncio.get_running_loop()
             self._later = loop.call_at(max(self._flushed_s + BULK_S, loop.time()), self._wake.set)
-        elif self._pending and not in_bulk:
-            self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send what is pending until told to stop, then what is left."""
@@ -84,13 +86,13 @@ class Notifier:
 
     async def _flush(self) -> None:
         self._wake.clear()
-        self._flushed_s = asyncio.get_running_loop().time()
         if self._later is not None:
             self._later.cancel()
             self._later = None
         payloads, self._pending = sorted(self._pending), set()
         if not payloads:
             return
+        self._flushed_s = asyncio.get_running_loop().time()
         try:
             async with self._pinned.use() as connection:
                 self._own_pid(self.name, connection.get_server_pid())

@@ -31,7 +31,7 @@ CLAIM_LIMIT = 500
 def tasks_of(queue: QueueWorkers, registry: Registry) -> list[str]:
     """Return the tasks whose jobs a queue's worker takes."""
     known = registry.tasks_on(queue.queue)
-    return known if queue.tasks is None else [name for name in queue.tasks if name in registry]
+    return known if queue.tasks is None else [name for name in dict.fromkeys(queue.tasks) if name in registry]
 
 
 class Sent(NamedTuple):

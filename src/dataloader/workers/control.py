@@ -91,14 +91,18 @@ class Control:
             if lease.job_id in fates and fates[lease.job_id][0] == lease.epoch
         }
 
-    def announce_end(self, released: Sequence[Released]) -> Keys:
-        """Wake queues and waiters of runs whose end is written; return the keys that became free."""
+    def announce_end(self, released: Sequence[Released], *, in_bulk: bool = False) -> Keys:
+        """Wake queues and waiters of runs whose end is written; return the keys that became free.
+
+        Args:
+            released: The runs.
+            in_bulk: Whether there will soon be more of them; waiters of other processes then hear of it a little later.
+        """
         locks = frozenset(one.lock_key for one in released if one.lock_key is not None)
         partitions = frozenset(one.partition_key for one in released if one.partition_key is not None)
-        payloads = {f"queue:{one.queue}" for one in released if one.ready}
+        self._ctx.notifier.announce({f"queue:{one.queue}" for one in released if one.ready})
         if any(one.status in FINISHED for one in released):
-            payloads.add("done")
-        self._ctx.notifier.announce(payloads)
+            self._ctx.notifier.announce(("done",), in_bulk=in_bulk)
         return Keys(locks, partitions)
 
     async def follow_up(self, released: Sequence[Released]) -> None:

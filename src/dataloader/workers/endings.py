@@ -112,13 +112,13 @@ class Endings:
         """Take a batch back whose ends could not be written."""
         self._waiting[:0] = batch
 
-    async def written(self, batch: list[Ending], settled: list[Released]) -> None:
+    async def written(self, batch: list[Ending], settled: list[Released], *, in_bulk: bool = False) -> None:
         """Free the slots of runs whose end is written, and wake what waits for them.
 
         A run whose row somebody else has locked is settled later. One that is missing from the answer may also have
         ended by an earlier try that broke off without one.
         """
-        self._fleet.freed.offer(self._fleet.control.announce_end(settled))
+        self._fleet.freed.offer(self._fleet.control.announce_end(settled, in_bulk=in_bulk))
         await self._sort_out(batch, {one.lease: one.status for one in settled})
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ class Endings:
                     if others:
                         settlements, _ = parted(others)
                         exchanged = await self._fleet.settler.exchange(settlements, None)
-                        await self.written(others, exchanged.settled)
+                        await self.written(others, exchanged.settled, in_bulk=True)
                 except BaseException:
                     self.put_back(batch)
                     raise
