@@ -221,7 +221,7 @@ async def many_round(bench: Bench) -> None:
 
 async def files_round(bench: Bench) -> None:
     """Measure loads of one file beside what psql makes of it."""
-    rows = bench.sized(15_000_000)
+    rows = bench.sized(16_000_000)
     async with loads.staged(bench.settings, bench.folder, rows=rows) as stage:
         megabytes = stage.source.stat().st_size / 1e6
         await stage.empty("a", "b")
