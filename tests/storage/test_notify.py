@@ -296,13 +296,7 @@ class TestNotifier:
     async def test_what_is_said_once_does_not_wait_for_what_goes_on_in_bulk(
         self, settings: Settings, heard: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("dataloader.storage.notifier.BULK_S", 1e6)
-        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
-
-        async with running(notifier):
-            notifier.announce(["done"], in_bulk=True)
-            await until(lambda: _holds(heard, {"done"}))
-            notifier.announce(["done"], in_bulk=True)
+        async with holding_back(settings, heard, monkeypatch) as notifier:
             notifier.announce(["queue:a"])
             await until(lambda: _holds(heard, {"queue:a"}))
 
@@ -321,13 +315,7 @@ class TestNotifier:
     async def test_who_says_nothing_to_others_does_not_hurry_what_goes_on_in_bulk(
         self, settings: Settings, pg: Connection, heard: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("dataloader.storage.notifier.BULK_S", 1e6)
-        notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
-
-        async with running(notifier):
-            notifier.announce(["done"], in_bulk=True)
-            await until(lambda: _holds(heard, {"done"}))
-            notifier.announce(["done"], in_bulk=True)
+        async with holding_back(settings, heard, monkeypatch) as notifier:
             notifier.announce([])
             notifier.announce(["queue:here"], here_only=True)
             for turn in range(20):
@@ -399,6 +387,20 @@ class TestNotifier:
             await heard.gets("end")
 
         assert sorted(heard.values) == [ANYTHING, "0", "1", "2", "3", "4", "end"]
+
+
+@asynccontextmanager
+async def holding_back(
+    settings: Settings, heard: list[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Notifier]:
+    """Run a notifier that has told one word of what goes on in bulk, and holds the next one back."""
+    monkeypatch.setattr("dataloader.storage.notifier.BULK_S", 1e6)
+    notifier = Notifier(settings, tell_here=lambda _: None, own_pid=lambda *_: None, logger=SILENT)
+    async with running(notifier):
+        notifier.announce(["done"], in_bulk=True)
+        await until(lambda: _holds(heard, {"done"}))
+        notifier.announce(["done"], in_bulk=True)
+        yield notifier
 
 
 async def _holds(heard: list[str], payloads: set[str], *, times: int = 1) -> bool:

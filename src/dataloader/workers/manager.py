@@ -15,14 +15,13 @@ import asyncpg
 from dataloader.base import Component, supervise
 from dataloader.config import QueueWorkers, Settings
 from dataloader.context import AppContext
-from dataloader.domain.outcomes import Outcome
 from dataloader.exceptions import DatabaseAwayError, SettingsError
 from dataloader.storage.db import is_passing
 from dataloader.storage.repositories.presence import Presence
 from dataloader.workers.base import Worker, tasks_of
 from dataloader.workers.control import Control
 from dataloader.workers.drain import Drain
-from dataloader.workers.endings import APART
+from dataloader.workers.endings import APART, Ending
 from dataloader.workers.executors.inline import InlineExecutor
 from dataloader.workers.fleet import Fleet
 from dataloader.workers.freed_keys import FreedKeys
@@ -32,7 +31,7 @@ from dataloader.workers.pipelines.registry import Registry
 from dataloader.workers.promoter import Promoter
 from dataloader.workers.publishing import publish_tasks
 from dataloader.workers.reaper import Pruner, Reaper
-from dataloader.workers.runs import Run, RunTable
+from dataloader.workers.runs import RunTable
 from dataloader.workers.watchdog import Watchdog
 
 GIVE_BACK_TIMEOUT_S = 1.0
@@ -157,15 +156,15 @@ class WorkerManager:
         for task in beside:
             task.cancel()
 
-    def _on_done(self, outcomes: Sequence[tuple[Run, Outcome]]) -> None:
+    def _on_done(self, outcomes: Sequence[Ending]) -> None:
         """Take outcomes from the executor's thread to the control loop."""
         try:
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
         except RuntimeError:
             self._logger.warning("outcomes after the end of the process are dropped", count=len(outcomes))
 
-    def _deliver(self, outcomes: Sequence[tuple[Run, Outcome]]) -> None:
-        by_queue: defaultdict[str, list[tuple[Run, Outcome]]] = defaultdict(list)
+    def _deliver(self, outcomes: Sequence[Ending]) -> None:
+        by_queue: defaultdict[str, list[Ending]] = defaultdict(list)
         for ending in outcomes:
             by_queue[ending[0].job.queue].append(ending)
         for queue, endings in by_queue.items():
